@@ -20,6 +20,8 @@ use crate::trial::{Point, SpecHash};
 pub const COMBINE: &str = "combine";
 /// The axis of a combination's number of members.
 pub const MEMBERS: &str = "members";
+/// What a sweep file writes for as many members as there are.
+pub const ALL: &str = "all";
 /// The axis of the seeds, as combinations and filters name it.
 pub const SEED: &str = "seed";
 
@@ -65,6 +67,9 @@ pub struct Combine {
     pub filter: Option<Filter>,
     /// A combination for each of these numbers of members, of the first so many in the order of the grid.
     pub members: Vec<u64>,
+    /// Whether one of all trials is asked for: a sweep that gets more seeds gets one over all of them, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
 }
 
 /// What decides a combination's numbers besides the settings that it shares with its members.
@@ -141,7 +146,7 @@ impl Readiness {
 /// In the words of a sweep file, in one line.
 impl fmt::Display for Combine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name: _, kind, choice, method, over, over_seeds, filter, members } = self;
+        let Self { name: _, kind, choice, method, over, over_seeds, filter, members, all: _ } = self;
         let mut axes: Vec<String> = Vec::new();
         for (name, values) in over {
             axes.push(format!(

@@ -1,7 +1,14 @@
 //! The specification of fine-tuning by Sortie's own trainer.
 
+mod resolve;
+mod varied;
+
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::varied::{Following, Setting};
 use crate::metrics::Method;
 use crate::named;
 use crate::parameters::Parameters;
@@ -135,8 +142,8 @@ pub enum AverageEvery {
     Evaluation,
 }
 
-impl std::fmt::Display for AverageEvery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for AverageEvery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Steps(steps) => write!(f, "{steps}"),
             Self::Evaluation => write!(f, "evaluation"),
@@ -162,6 +169,51 @@ pub struct Ensemble {
     pub from: u64,
 }
 
+/// What a trial evaluates beside its plain weights. It changes none of their numbers, so it is no part of a trial's identity: a result
+/// with more is one for a sweep that asks for less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Methods {
+    /// The average that it makes, if any.
+    pub average: Option<Average>,
+    /// The ensemble that it makes, if any.
+    pub ensemble: Option<Ensemble>,
+}
+
+impl Methods {
+    /// Whether this method is evaluated. The plain weights always are.
+    pub fn has(self, method: Method) -> bool {
+        match method {
+            Method::Plain => true,
+            Method::Average => self.average.is_some(),
+            Method::Ensemble => self.ensemble.is_some(),
+        }
+    }
+}
+
+/// As databases store it: `300/1`, `300/evaluation`.
+impl fmt::Display for Average {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, every } = self;
+        write!(f, "{from}/{every}")
+    }
+}
+
+impl FromStr for Average {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (from, every) = text.split_once('/')?;
+            let every = match every {
+                "evaluation" => AverageEvery::Evaluation,
+                steps => AverageEvery::Steps(steps.parse().ok()?),
+            };
+            Some(Self { from: from.parse().ok()?, every })
+        };
+        read().ok_or_else(|| format!("{text:?} is no average"))
+    }
+}
+
 /// The transform under which the `out` splits of the training domains are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutTransform {
@@ -172,7 +224,8 @@ pub enum OutTransform {
 }
 named!(OutTransform, "transform", { Train => "train", Eval => "eval" });
 
-/// The settings that all trials of a sweep share and that decide their numbers.
+/// The settings that decide a trial's numbers. Of a sweep: what all its trials share, and the first value where its file lists several;
+/// [`Settings::at`] gives those of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -216,9 +269,17 @@ pub struct Settings {
     pub average: Option<Average>,
     /// Whether the trajectory's logits are summed, from when on.
     pub ensemble: Option<Ensemble>,
+    /// Those whose defaults follow from settings that the sweep varies; none of a trial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub following: Vec<Following>,
 }
 
 impl Settings {
+    /// What is evaluated beside the plain weights.
+    pub fn methods(&self) -> Methods {
+        Methods { average: self.average, ensemble: self.ensemble }
+    }
+
     /// The reference code's settings (docs/protocol.md), for full fine-tuning of this network on this dataset.
     pub fn reference(dataset: DatasetSpec, backbone: Backbone) -> Self {
         Self {
@@ -241,6 +302,7 @@ impl Settings {
             gamma: 0.1,
             average: None,
             ensemble: None,
+            following: Vec::new(),
         }
     }
 }
@@ -252,7 +314,7 @@ pub const AXES: [&str; 4] = ["dropout", "lr", "weight_decay", "head_lr_factor"];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinetuneSpec {
-    /// What the trial shares with the rest of its sweep.
+    /// Its settings.
     pub settings: Settings,
     /// Its place in the grid.
     pub point: FinetunePoint,
@@ -341,9 +403,8 @@ impl FinetuneSpec {
 
     /// The methods that this trial evaluates, plain first.
     pub fn methods(&self) -> Vec<Method> {
-        let average = self.settings.average.map(|_| Method::Average);
-        let ensemble = self.settings.ensemble.map(|_| Method::Ensemble);
-        std::iter::once(Method::Plain).chain(average).chain(ensemble).collect()
+        let methods = self.settings.methods();
+        Method::ALL.iter().copied().filter(|method| methods.has(*method)).collect()
     }
 
     /// The backbone's learning rate at a step: `lr * gamma^(milestones reached)`, or `lr * (1 + cos(pi * step / (steps + 1))) / 2`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Artifact, ArtifactKind};
+use crate::finetune::Methods;
 use crate::named;
 
 /// Which weights are kept, one set for each method that the trial evaluates.
@@ -78,9 +79,12 @@ fn checkpoint_minutes() -> f64 {
     Keep::CHECKPOINT_MINUTES
 }
 
-/// The files that a result must have left to be one for its sweep: what `[keep]` asks for, and what its combinations are made of.
+/// What a result must have to be one for its sweep: the files that `[keep]` asks for and those that its combinations are made of, and what
+/// is evaluated beside the plain weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
+    /// The average and the ensemble of the trajectory.
+    pub methods: Methods,
     /// Final weights.
     pub weights: bool,
     /// Weights of the selected step.
@@ -91,9 +95,13 @@ pub struct Needs {
     pub reported_logits: bool,
 }
 
-/// Which of the files that it must have left a result lacks.
+/// What a result lacks of what it must have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lacks {
+    /// The average of the trajectory's weights, as it is asked for.
+    pub average: bool,
+    /// The ensemble over the trajectory, as it is asked for.
+    pub ensemble: bool,
     /// Final weights.
     pub weights: bool,
     /// Weights of the selected step.
@@ -133,10 +141,13 @@ impl LeftFiles {
 }
 
 impl Needs {
-    /// What an attempt lacks that left this.
-    pub fn lacks(self, left: LeftFiles) -> Lacks {
+    /// What an attempt lacks that left these files and evaluated these methods.
+    pub fn lacks(self, left: LeftFiles, made: Methods) -> Lacks {
         let LeftFiles { weights, selected, logits, logits_left_out } = left;
+        let Methods { average, ensemble } = self.methods;
         Lacks {
+            average: average.is_some() && average != made.average,
+            ensemble: ensemble.is_some() && ensemble != made.ensemble,
             weights: self.weights && !weights,
             selected: self.selected && !selected,
             logits: self.logits && !logits || self.reported_logits && logits_left_out,
@@ -154,19 +165,23 @@ impl Lacks {
 /// In the words of messages, such as `final weights and logits`.
 impl fmt::Display for Lacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds =
-            [(self.weights, "final weights"), (self.selected, "selected weights"), (self.logits, "logits")];
-        let kinds: Vec<&str> = kinds.into_iter().filter_map(|(lacks, kind)| lacks.then_some(kind)).collect();
+        let Self { average, ensemble, weights, selected, logits } = *self;
+        let kinds = [average, ensemble, weights, selected, logits].into_iter().zip(LackingTrials::KINDS);
+        let kinds: Vec<&str> = kinds.filter_map(|(lacks, kind)| lacks.then_some(kind)).collect();
         f.write_str(&kinds.join(" and "))
     }
 }
 
-/// How many trials lack files that their results must have left, and run again therefore.
+/// How many trials have results that lack something, and run again therefore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LackingTrials {
     /// How many there are.
     pub trials: u64,
-    /// Of those, how many lack final weights.
+    /// Of those, how many lack the average.
+    pub average: u64,
+    /// How many lack the ensemble.
+    pub ensemble: u64,
+    /// How many lack final weights.
     pub weights: u64,
     /// How many lack the weights of the selected step.
     pub selected: u64,
@@ -175,10 +190,21 @@ pub struct LackingTrials {
 }
 
 impl LackingTrials {
+    /// In the order of its members.
+    const KINDS: [&'static str; 5] = [
+        "the average of the weights",
+        "the ensemble over steps",
+        "final weights",
+        "selected weights",
+        "logits",
+    ];
+
     /// Counts a trial.
     pub fn count(&mut self, lacks: Lacks) {
-        let Lacks { weights, selected, logits } = lacks;
+        let Lacks { average, ensemble, weights, selected, logits } = lacks;
         self.trials += u64::from(lacks.any());
+        self.average += u64::from(average);
+        self.ensemble += u64::from(ensemble);
         self.weights += u64::from(weights);
         self.selected += u64::from(selected);
         self.logits += u64::from(logits);
@@ -186,8 +212,10 @@ impl LackingTrials {
 
     /// Counts these, too.
     pub fn add(&mut self, others: Self) {
-        let Self { trials, weights, selected, logits } = others;
+        let Self { trials, average, ensemble, weights, selected, logits } = others;
         self.trials += trials;
+        self.average += average;
+        self.ensemble += ensemble;
         self.weights += weights;
         self.selected += selected;
         self.logits += logits;
@@ -197,9 +225,9 @@ impl LackingTrials {
 /// `12 trials lack final weights`, or `12 trials lack final weights (9), logits (5)`; empty if none lacks anything.
 impl fmt::Display for LackingTrials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { trials, weights, selected, logits } = *self;
-        let kinds = [(weights, "final weights"), (selected, "selected weights"), (logits, "logits")];
-        let kinds: Vec<(u64, &str)> = kinds.into_iter().filter(|(count, _)| *count > 0).collect();
+        let Self { trials, average, ensemble, weights, selected, logits } = *self;
+        let kinds = [average, ensemble, weights, selected, logits].into_iter().zip(Self::KINDS);
+        let kinds: Vec<(u64, &str)> = kinds.filter(|(count, _)| *count > 0).collect();
         let (subject, verb) = if trials == 1 { ("trial", "lacks") } else { ("trials", "lack") };
         match kinds.as_slice() {
             [] => Ok(()),
@@ -216,6 +244,7 @@ impl fmt::Display for LackingTrials {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finetune::{Average, AverageEvery, Ensemble};
     use crate::metrics::Method;
 
     #[test]
@@ -228,24 +257,44 @@ mod tests {
             digest: String::new(),
             bytes: 0,
         };
-        let all = Needs { weights: true, selected: true, logits: true, reported_logits: true };
-        let lacks = |weights, selected, logits| Lacks { weights, selected, logits };
+        let methods = Methods::default();
+        let all = Needs { methods, weights: true, selected: true, logits: true, reported_logits: true };
+        let lacks = |weights, selected, logits| Lacks { weights, selected, logits, ..Lacks::default() };
         let of = |files: &[Artifact]| LeftFiles::of(files);
-        assert_eq!(all.lacks(of(&[])), lacks(true, true, true));
+        assert_eq!(all.lacks(of(&[]), methods), lacks(true, true, true));
         let digests = [file(ArtifactKind::FinalWeights, ""), file(ArtifactKind::FinalLogits, "")];
-        assert_eq!(all.lacks(of(&digests)), lacks(true, true, true));
+        assert_eq!(all.lacks(of(&digests), methods), lacks(true, true, true));
         let kept = [
             file(ArtifactKind::FinalWeights, "w"),
             file(ArtifactKind::SelectedWeights, "s"),
             file(ArtifactKind::FinalLogits, "l"),
         ];
-        assert!(!all.lacks(of(&kept)).any());
-        assert_eq!(Needs::default().lacks(of(&[])), Lacks::default());
+        assert!(!all.lacks(of(&kept), methods).any());
+        assert_eq!(Needs::default().lacks(of(&[]), methods), Lacks::default());
         // What reported no logits at all may have none.
         let logits = Needs { reported_logits: true, ..Needs::default() };
-        assert!(!logits.lacks(of(&[])).any() && !logits.lacks(of(&kept)).any());
-        assert_eq!(logits.lacks(of(&digests)).to_string(), "logits");
+        assert!(!logits.lacks(of(&[]), methods).any() && !logits.lacks(of(&kept), methods).any());
+        assert_eq!(logits.lacks(of(&digests), methods).to_string(), "logits");
         assert_eq!(lacks(true, true, false).to_string(), "final weights and selected weights");
+    }
+
+    #[test]
+    fn a_result_with_more_methods_is_one_for_a_sweep_that_asks_for_less() {
+        let average = |from| Some(Average { from, every: AverageEvery::Evaluation });
+        let ensemble = |from| Some(Ensemble { from });
+        let lacks = |asked: Methods, made| {
+            let needs = Needs { methods: asked, ..Needs::default() };
+            needs.lacks(LeftFiles::default(), made).to_string()
+        };
+        let both = Methods { average: average(3), ensemble: ensemble(4) };
+        assert_eq!(lacks(Methods::default(), both), "");
+        assert_eq!(lacks(Methods { average: average(3), ensemble: None }, both), "");
+        assert_eq!(lacks(both, Methods::default()), "the average of the weights and the ensemble over steps");
+        assert_eq!(lacks(both, Methods { average: average(2), ..both }), "the average of the weights");
+        assert_eq!(lacks(both, Methods { ensemble: ensemble(3), ..both }), "the ensemble over steps");
+        for text in ["3/evaluation", "300/7"] {
+            assert_eq!(text.parse::<Average>().unwrap().to_string(), text);
+        }
     }
 
     #[test]

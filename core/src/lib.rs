@@ -24,6 +24,7 @@ pub mod plan;
 pub mod prerequisite;
 pub mod presets;
 pub mod random;
+pub mod random_search;
 pub mod record;
 pub mod requirements;
 pub mod schedule;

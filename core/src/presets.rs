@@ -28,6 +28,7 @@ pub const PRESETS: &[Preset] = presets![
     "scratch",
     "domainnet",
     "no-selection",
+    "domainbed-random",
 ];
 
 /// A preset by its name.
@@ -65,7 +66,7 @@ mod tests {
             .iter()
             .map(|preset| SweepSpec::parse(&preset.text(None), None).unwrap().trials_planned().unwrap())
             .collect();
-        assert_eq!(planned, [160, 288, 144, 152, 168, 192, 288, 432, 288]);
+        assert_eq!(planned, [160, 288, 144, 152, 168, 192, 288, 432, 288, 240]);
         for preset in PRESETS {
             let sweep = SweepSpec::parse(&preset.text(Some("office_home")), None).unwrap();
             assert_eq!(

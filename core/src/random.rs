@@ -27,6 +27,8 @@ pub enum Purpose {
     GeneratedDataset = 7,
     /// Resampling of results for intervals: no part of any trial.
     Resampling = 8,
+    /// Settings that a sweep draws at random, once.
+    RandomSearch = 9,
 }
 
 /// The stream of one counter: ChaCha8 keyed by exactly these five values.

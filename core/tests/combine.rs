@@ -202,6 +202,34 @@ fn what_cannot_be_combined_is_refused_by_name() {
 }
 
 #[test]
+fn more_seeds_add_combinations_over_all_of_them_where_the_file_asks_for_all() {
+    let own = |members: &str| COMBINE.replace("members = [1, 4]", members);
+    let sweep = parse(&text(3, &own("members = [1, \"all\"]")));
+    let counts =
+        |sweep: &SweepSpec| sweep.combine.iter().map(|combine| combine.members.clone()).collect::<Vec<_>>();
+    assert_eq!(counts(&sweep), [vec![18], vec![1, 6]]);
+    let more = sweep.with_seeds(5).unwrap();
+    assert_eq!(counts(&more), [vec![18, 30], vec![1, 6, 10]]);
+    let ids = |sweep: &SweepSpec| sweep.trials().map(|trial| trial.hash()).collect::<BTreeSet<_>>();
+    assert!(ids(&more).is_superset(&ids(&sweep)));
+    // As a file with more seeds does; and it reads back.
+    assert_eq!(sweep.grown_by(&parse(&text(5, &own("members = [1, \"all\"]")))).unwrap(), more);
+    assert_eq!(parse(&more.to_toml()), more);
+    // Numbers that the file names stay.
+    let few = parse(&text(3, &own("members = [1, 4]")));
+    assert_eq!(counts(&few.with_seeds(5).unwrap()), [vec![18, 30], vec![1, 4]]);
+    let error = sweep.with_seeds(200).unwrap_err().to_string();
+    assert_eq!(error, "combine.soup.members has 1200 trials to combine: at most 1000 are allowed");
+    for (members, line) in [("\"some\"", "\"some\""), ("1.5", "1.5"), ("[1, true]", "true")] {
+        let error = refused(&text(3, &own(&format!("members = {members}"))));
+        assert!(
+            error.starts_with(&format!("combine.few.members = {line} is not allowed: 1 to 6 or \"all\"")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn conditions_on_a_vast_grid_are_checked_at_once() {
     let list =
         |unit: f64| (1..=1_000).map(|n| format!("{:e}", unit * f64::from(n))).collect::<Vec<_>>().join(", ");

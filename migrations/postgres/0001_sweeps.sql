@@ -29,7 +29,8 @@ CREATE TABLE sweeps (
     created_ms BIGINT NOT NULL,
     planned BIGINT NOT NULL,
     expanded BIGINT NOT NULL,
-    base BIGINT NOT NULL
+    base BIGINT NOT NULL,
+    methods TEXT NOT NULL
 );
 CREATE UNIQUE INDEX sweeps_by_name ON sweeps (name) WHERE state <> 'deleted';
 
@@ -122,6 +123,8 @@ CREATE TABLE attempts (
     resumed_token BIGINT,
     resumed_step BIGINT,
     exact BIGINT NOT NULL DEFAULT 1 CHECK (exact IN (0, 1)),
+    average TEXT,
+    ensemble BIGINT,
     CHECK ((resumed_token IS NULL) = (resumed_step IS NULL))
 );
 CREATE INDEX attempts_by_trial ON attempts (trial, token);

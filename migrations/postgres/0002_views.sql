@@ -1,11 +1,11 @@
 -- What may be asked by `sortie sql`: the views v_*, whose columns docs/sql.md describes. They have the same names,
 -- order and meaning in migrations/sqlite. The other views here only help them, and may change.
 
--- Trials with their place in the grid as columns. An axis is NULL where a trial has none, or has something else there than it should.
+-- Trials with their place in the grid as columns. A reused result may have methods that the sweep does not ask for: nobody sees those. An axis is NULL where a trial has none, or has something else there than it should.
 CREATE VIEW trial_points AS
 SELECT t.id, t.state, t.holder, t.result, t.reused,
     -- The attempt whose evaluations count.
-    CASE WHEN t.state = 'succeeded' THEN t.result ELSE t.earlier END AS accepted, s.name AS sweep, t.trial_id, t.held_out, t.seed, t.split_seed,
+    CASE WHEN t.state = 'succeeded' THEN t.result ELSE t.earlier END AS accepted, s.name AS sweep, s.methods, t.trial_id, t.held_out, t.seed, t.split_seed,
     CASE WHEN json_typeof(CAST(t.parameters AS JSON) -> 'dropout') = 'number'
         THEN CAST(CAST(t.parameters AS JSON) ->> 'dropout' AS DOUBLE PRECISION) END AS dropout,
     CASE WHEN json_typeof(CAST(t.parameters AS JSON) -> 'lr') = 'number'
@@ -40,23 +40,23 @@ CREATE VIEW v_evaluations AS
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, e.n, e.correct,
     e.accuracy, e.loss
-FROM trial_points AS p JOIN validation AS e ON e.token = p.accepted WHERE p.accepted IS NOT NULL
+FROM trial_points AS p JOIN validation AS e ON e.token = p.accepted AND p.methods LIKE '%' || e.method || '%' WHERE p.accepted IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, e.n, e.correct,
     e.accuracy, e.loss
-FROM trial_points AS p JOIN held_out AS e ON e.token = p.accepted WHERE p.accepted IS NOT NULL;
+FROM trial_points AS p JOIN held_out AS e ON e.token = p.accepted AND p.methods LIKE '%' || e.method || '%' WHERE p.accepted IS NOT NULL;
 
 -- Named metrics, one row each.
 CREATE VIEW v_metrics AS
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, m.key AS metric, CAST(m.value AS DOUBLE PRECISION) AS value
-FROM trial_points AS p JOIN validation AS e ON e.token = p.accepted CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
+FROM trial_points AS p JOIN validation AS e ON e.token = p.accepted AND p.methods LIKE '%' || e.method || '%' CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
 WHERE p.accepted IS NOT NULL AND e.metrics IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, m.key AS metric, CAST(m.value AS DOUBLE PRECISION) AS value
-FROM trial_points AS p JOIN held_out AS e ON e.token = p.accepted CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
+FROM trial_points AS p JOIN held_out AS e ON e.token = p.accepted AND p.methods LIKE '%' || e.method || '%' CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
 WHERE p.accepted IS NOT NULL AND e.metrics IS NOT NULL;
 
 -- Every number of the attempt that counts or runs, one row each: losses of batches (split batch), and evaluations.
@@ -68,31 +68,31 @@ FROM trial_points AS p JOIN training_losses AS l ON l.token = COALESCE(p.holder,
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, CAST('accuracy' AS TEXT) AS metric, e.accuracy AS value
-FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) WHERE e.accuracy IS NOT NULL
+FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.accuracy IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric, e.loss AS value
-FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) WHERE e.loss IS NOT NULL
+FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.loss IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, m.key AS metric,
     CAST(m.value AS DOUBLE PRECISION) AS value
-FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted)
+FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%'
     CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
 WHERE e.metrics IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, CAST('accuracy' AS TEXT) AS metric, e.accuracy AS value
-FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) WHERE e.accuracy IS NOT NULL
+FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.accuracy IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric, e.loss AS value
-FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) WHERE e.loss IS NOT NULL
+FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.loss IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, m.key AS metric,
     CAST(m.value AS DOUBLE PRECISION) AS value
-FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted)
+FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%'
     CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
 WHERE e.metrics IS NOT NULL;
 
@@ -114,11 +114,11 @@ FROM (
         SELECT u.sweep, u.id, u.token, u.held_out, u.method, u.step, MAX(u.trained) AS trained, MAX(u.tested) AS tested
         FROM (
             SELECT p.sweep, p.id, p.accepted AS token, p.held_out, e.method, e.step, 1 AS trained, 0 AS tested
-            FROM trial_points AS p JOIN validation AS e ON e.token = p.accepted
+            FROM trial_points AS p JOIN validation AS e ON e.token = p.accepted AND p.methods LIKE '%' || e.method || '%'
             WHERE p.accepted IS NOT NULL AND p.held_out <> '' AND p.held_out NOT LIKE '%+%'
             UNION ALL
             SELECT p.sweep, p.id, p.accepted AS token, p.held_out, e.method, e.step, 0 AS trained, 1 AS tested
-            FROM trial_points AS p JOIN held_out AS e ON e.token = p.accepted
+            FROM trial_points AS p JOIN held_out AS e ON e.token = p.accepted AND p.methods LIKE '%' || e.method || '%'
             WHERE p.accepted IS NOT NULL AND p.held_out <> '' AND p.held_out NOT LIKE '%+%'
         ) AS u
         GROUP BY u.sweep, u.id, u.token, u.held_out, u.method, u.step

@@ -30,7 +30,8 @@ CREATE TABLE sweeps (
     created_ms INTEGER NOT NULL,
     planned    INTEGER NOT NULL,           -- trials of the grid
     expanded   INTEGER NOT NULL,           -- how many of them have been looked at: below `planned` the sweep is expanding
-    base       INTEGER NOT NULL            -- position of the first trial that this expansion adds
+    base       INTEGER NOT NULL,           -- position of the first trial that this expansion adds
+    methods    TEXT    NOT NULL            -- those that its trials are asked for, such as 'plain average'
 ) STRICT;
 CREATE UNIQUE INDEX sweeps_by_name ON sweeps (name) WHERE state <> 'deleted';
 
@@ -127,6 +128,8 @@ CREATE TABLE attempts (
     resumed_token  INTEGER,                -- the attempt whose checkpoint it went on from; NULL if it began at step 0
     resumed_step   INTEGER,                -- the last step that it did not make itself
     exact          INTEGER NOT NULL DEFAULT 1 CHECK (exact IN (0, 1)), -- 0: resumed on another device, thread count or libtorch
+    average        TEXT,                   -- the average of the trajectory that it evaluates, such as '300/1': from which step, and how often
+    ensemble       INTEGER,                -- the step from which on evaluations enter the ensemble over the trajectory
     CHECK ((resumed_token IS NULL) = (resumed_step IS NULL))
 ) STRICT;
 CREATE INDEX attempts_by_trial ON attempts (trial, token);

@@ -105,6 +105,7 @@ impl From<&Settings> for v1::Settings {
                 every_steps: if let AverageEvery::Steps(steps) = every { steps } else { 0 },
             }),
             ensemble_from: settings.ensemble.map(|ensemble| ensemble.from),
+            following: settings.following.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -140,6 +141,11 @@ impl TryFrom<v1::Settings> for Settings {
                 },
             }),
             ensemble: wire.ensemble_from.map(|from| Ensemble { from }),
+            following: wire
+                .following
+                .iter()
+                .map(|name| parse("settings.following", name))
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -6,15 +6,16 @@ use crate::convert::parse;
 use crate::{WireError, v1};
 
 impl From<LackingTrials> for v1::LackingTrials {
-    fn from(LackingTrials { trials, weights, selected, logits }: LackingTrials) -> Self {
-        Self { trials, final_weights: weights, selected_weights: selected, logits }
+    fn from(lacking: LackingTrials) -> Self {
+        let LackingTrials { trials, average, ensemble, weights, selected, logits } = lacking;
+        Self { trials, final_weights: weights, selected_weights: selected, logits, average, ensemble }
     }
 }
 
 impl From<v1::LackingTrials> for LackingTrials {
     fn from(wire: v1::LackingTrials) -> Self {
-        let v1::LackingTrials { trials, final_weights, selected_weights, logits } = wire;
-        Self { trials, weights: final_weights, selected: selected_weights, logits }
+        let v1::LackingTrials { trials, final_weights, selected_weights, logits, average, ensemble } = wire;
+        Self { trials, average, ensemble, weights: final_weights, selected: selected_weights, logits }
     }
 }
 

@@ -24,7 +24,7 @@ use sortie_core::trial::{Point, SpecHash, TrialSpec, Work};
 use crate::v1;
 
 /// Fine-tuning with combinations, from scratch, on a folder that is laid out in another way, and any program.
-const SWEEPS: [&str; 4] = [
+const SWEEPS: [&str; 5] = [
     include_str!("../../examples/ensemble.toml"),
     include_str!("../../examples/scratch.toml"),
     r#"
@@ -43,6 +43,22 @@ const SWEEPS: [&str; 4] = [
     weight_decay = 0
     "#,
     include_str!("../../examples/command.toml"),
+    r#"
+    name = "varied"
+    [data]
+    dataset = "PACS"
+    [model]
+    backbone = ["efficientnet-lite0", "resnet50-v1"]
+    [train]
+    steps = [10, 20]
+    optimizer = ["sgd", "adam"]
+    schedule = ["step", "cosine"]
+    precision = ["fp32", "bf16"]
+    [grid]
+    dropout = [0.0, 0.9]
+    lr = 1e-3
+    weight_decay = 0
+    "#,
 ];
 
 /// Some trial of one of these sweeps.
@@ -51,6 +67,7 @@ fn spec() -> impl Strategy<Value = TrialSpec> {
         let sweep = SweepSpec::parse(SWEEPS[sweep], None).unwrap();
         let hasher = SpecHasher::of(&sweep.work, sweep.protocol);
         let planned = sweep.planned_at(index % sweep.trials_planned().unwrap(), &hasher).unwrap();
+        // As a sweep has it: trials are sent with their own settings, which are fewer.
         TrialSpec { work: sweep.work, point: planned.point, combination: planned.combination }
     })
 }

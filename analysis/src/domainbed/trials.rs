@@ -104,7 +104,7 @@ fn hparams(work: &Work, point: &Point) -> Map<String, Value> {
         let name = if renamed { resnet_dropout } else { name };
         hparams.insert(name.to_owned(), plain(value));
     }
-    if let Work::Finetune(settings) = work {
+    if let Work::Finetune(settings) = work.at(&point.parameters).as_ref() {
         hparams.insert("batch_size".to_owned(), settings.batch_per_domain.into());
     }
     hparams

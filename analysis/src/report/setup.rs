@@ -1,9 +1,12 @@
 //! A description of the runs, and the grid.
 
-use maud::{Markup, html};
+use std::collections::BTreeSet;
+
+use maud::{Markup, PreEscaped, html};
 use sortie_core::combine::{Choice, Combine};
 use sortie_core::command::CommandSettings;
 use sortie_core::finetune::{Finetune, Optimizer, OutTransform, Precision, Schedule, Settings};
+use sortie_core::parameters::Scalar;
 use sortie_core::selection::Selection;
 use sortie_core::trial::{SplitBy, Work};
 
@@ -30,12 +33,7 @@ pub(super) fn sentence(report: &Report<'_>) -> Markup {
     html! {
         @match &report.spec.work {
             Work::Finetune(settings) => {
-                @match settings.finetune {
-                    Finetune::Full => "Fine-tuning of ",
-                    Finetune::Linear => "Linear fine-tuning of ",
-                    Finetune::Scratch => "Training from scratch of ",
-                }
-                (settings.backbone.as_str()) " on " (page::text(&settings.dataset.name))
+                (trained(report)) " of " (page::list(backbones(report).into_iter())) " on " (page::text(&settings.dataset.name))
             }
             Work::Command(settings) => {
                 "Runs of a command" @if let Some(dataset) = &settings.dataset { " on " (page::text(dataset)) }
@@ -47,7 +45,7 @@ pub(super) fn sentence(report: &Report<'_>) -> Markup {
 
 pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let facts = match &report.spec.work {
-        Work::Finetune(settings) => finetune(settings),
+        Work::Finetune(_) => each(report.spec.settings().map(|(_, settings)| finetune(&settings))),
         Work::Command(settings) => command(settings),
     };
     let body = html! {
@@ -65,6 +63,38 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Mar
 }
 
 type Facts = Vec<(&'static str, Markup)>;
+
+/// Which weights its trials train, in the words of a heading.
+fn trained(report: &Report<'_>) -> &'static str {
+    let kinds: BTreeSet<&str> =
+        report.spec.settings().map(|(_, settings)| settings.finetune.as_str()).collect();
+    match kinds.first().and_then(|kind| kind.parse().ok()) {
+        Some(Finetune::Full) if kinds.len() == 1 => "Fine-tuning",
+        Some(Finetune::Linear) if kinds.len() == 1 => "Linear fine-tuning",
+        Some(Finetune::Scratch) if kinds.len() == 1 => "Training from scratch",
+        _ => "Training",
+    }
+}
+
+/// The networks of its trials.
+fn backbones(report: &Report<'_>) -> BTreeSet<&'static str> {
+    report.spec.settings().map(|(_, settings)| settings.backbone.as_str()).collect()
+}
+
+/// The facts of a sweep that varies its settings: each fact once.
+fn each(all: impl Iterator<Item = Facts>) -> Facts {
+    let mut facts: Vec<(&'static str, Vec<String>)> = Vec::new();
+    for (index, (name, fact)) in all.flat_map(|own| own.into_iter().enumerate()) {
+        if facts.len() <= index {
+            facts.push((name, Vec::new()));
+        }
+        if !facts[index].1.contains(&fact.0) {
+            facts[index].1.push(fact.0);
+        }
+    }
+    let joined = facts.into_iter().map(|(name, texts)| (name, PreEscaped(texts.join("; or "))));
+    joined.collect()
+}
 
 fn finetune(settings: &Settings) -> Facts {
     let Settings { dataset, pixels, cache_pixels, backbone, weights, precision, .. } = settings;
@@ -180,8 +210,13 @@ fn grid(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let others = grid.axes.keys().filter(|name| !known.contains(name)).cloned();
     let names: Vec<String> = known.iter().cloned().chain(others).collect();
     let axes = names.iter().filter_map(|name| {
-        let values = &grid.axes.get(name)?.values;
-        Some((name.as_str(), values.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        let drawn = || {
+            let draws = report.spec.random.iter().flat_map(|random| &random.draws);
+            draws.filter_map(|draw| draw.get(name)).cloned().collect()
+        };
+        let values: Vec<Scalar> = grid.axes.get(name).map_or_else(drawn, |axis| axis.values.clone());
+        let known = !values.is_empty();
+        known.then(|| (name.as_str(), values.iter().map(ToString::to_string).collect::<Vec<_>>()))
     });
     let whole = |values: &[u64]| values.iter().map(u64::to_string).collect::<Vec<_>>();
     let replicates = [
@@ -204,8 +239,14 @@ fn grid(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
             }
         }
     };
+    let caption = match &report.spec.random {
+        None => "Axes of the grid; every combination of their values is a trial.",
+        Some(_) => {
+            "Axes of the grid; every combination of their values is a trial, but for those that were drawn at random together."
+        }
+    };
     html! {
-        (page::table(&numbers.table(), "Axes of the grid; every combination of their values is a trial.", false, head, rows))
+        (page::table(&numbers.table(), caption, false, head, rows))
         p {
             (page::counted(usize::try_from(planned).unwrap_or(usize::MAX), "trial", "trials")) " in all"
             @if pairs > 0 { ", " (page::count(pairs)) " of which hold out two domains, for selection by leave-one-domain-out" }
@@ -230,7 +271,7 @@ fn shortened(mut values: Vec<String>) -> Markup {
 }
 
 fn combination(combine: &Combine) -> Markup {
-    let Combine { name, kind, choice, method, over, over_seeds, filter, members } = combine;
+    let Combine { name, kind, choice, method, over, over_seeds, filter, members, all: _ } = combine;
     let what = match choice {
         Choice::Uniform => "all of its members",
         Choice::Greedy => "those of its members that do not lower its i.i.d. accuracy, the best first",

@@ -17,7 +17,8 @@ use sortie_proto::v1;
 /// Add seeds to a sweep: so many, or until a comparison is precise enough.
 ///
 /// With --until-se it waits until the sweep is over, looks at the comparison, and adds as many seeds as it should take, at most as many as
-/// there are, again and again. It may be stopped and started again at any time. Combinations over seeds stay as they are.
+/// there are, again and again. It may be stopped and started again at any time. Combinations over seeds get one more over all
+/// of them where the file names no number of `members`, or "all"; the others stay as they are.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.
@@ -147,7 +148,7 @@ async fn until(
     let combined = paired.iter().flat_map(Filter::axes).find(|axis| [COMBINE, MEMBERS].contains(axis));
     ensure!(
         combined.is_none(),
-        "--paired names {}: combinations stay as they are, however many seeds there are",
+        "--paired names {}: more seeds give no more combinations of the same members",
         combined.unwrap_or_default()
     );
     let budget = arguments.trials_max.unwrap_or(0);

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 use sortie_core::combine::{Choice, Combine, SEED};
+use sortie_core::command::CommandSettings;
 use sortie_core::finetune::{Average, AverageEvery, Schedule, Settings};
 use sortie_core::parameters::{Scalar, number};
 use sortie_core::requirements::Requirements;
@@ -17,8 +18,8 @@ use crate::sweep_source::SweepArguments;
 
 /// Show what a sweep file would run, and warn of what is allowed and rarely meant. Stores nothing.
 ///
-/// It needs no coordinator. If one answers, it also says why no worker may run the trials, and which machines were quarantined for such
-/// trials, as one whose dataset differs from the others'.
+/// It needs no coordinator. If one answers, it also says why no worker may run the trials, which machines were quarantined for such
+/// trials, as one whose dataset differs from the others', and which trials have results that are not enough, so that they would run again.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -48,7 +49,8 @@ struct Plan<'a> {
 /// As [`SweepArguments::read`].
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let read = arguments.sweep.read()?;
-    let outlook = read.outlook(connection).await;
+    let mut outlook = read.outlook(connection).await;
+    outlook.extend(read.trained_again(connection).await);
     let warnings = [read.warnings, outlook].concat();
     output::warn(&warnings);
     let spec = &read.spec;
@@ -68,19 +70,17 @@ fn cache_size(spec: &SweepSpec, found: Option<&Discovered>) -> Option<CacheSize>
 
 fn plan<'a>(spec: &'a SweepSpec, cache: Option<CacheSize>, warnings: &'a [String]) -> Plan<'a> {
     let trials = spec.trials_planned().unwrap_or(u64::MAX);
-    let updates = match &spec.work {
-        Work::Finetune(settings) => {
-            Some(spec.grid_trials().unwrap_or(u64::MAX).saturating_mul(settings.steps + 1))
-        }
-        Work::Command(_) => None,
-    };
+    let updates = spec.updates_planned().filter(|_| matches!(spec.work, Work::Finetune(_)));
     Plan { sweep: &spec.name, trials, updates, cache, spec, warnings }
 }
 
 fn describe(spec: &SweepSpec, cache: Option<CacheSize>) -> String {
     let grid = &spec.grid;
     let seeds = |seeds: &[u64]| list(seeds.iter().map(u64::to_string));
-    let mut rows = work_rows(&spec.work);
+    let mut rows = match &spec.work {
+        Work::Finetune(_) => each(spec.settings().map(|(_, settings)| settings_rows(&settings))),
+        Work::Command(settings) => command_rows(settings),
+    };
     rows.extend(cache.map(|size| ("cache", cache_row(size))));
     if !grid.held_out.is_empty() {
         rows.push(("held_out", output::shortened(&grid.held_out)));
@@ -89,8 +89,12 @@ fn describe(spec: &SweepSpec, cache: Option<CacheSize>) -> String {
     let points: Vec<_> = spec.point_at(0).into_iter().collect();
     let names = sortie_analysis::parameter_names(&points);
     for name in &names {
-        let values = grid.axes.get(name).map(|axis| list(axis.values.iter().map(Scalar::argument)));
-        rows.push((name, values.unwrap_or_default()));
+        let listed = grid.axes.get(name).map(|axis| list(axis.values.iter().map(Scalar::argument)));
+        let drawn = || Some(spec.random.as_ref()?.ranges.get(name)?.to_string());
+        rows.push((name, listed.or_else(drawn).unwrap_or_default()));
+    }
+    if let Some(random) = &spec.random {
+        rows.push(("random", format!("{} draws with seed {}", random.draws.len(), random.seed)));
     }
     rows.extend([("seeds", seeds(&grid.seeds)), (split_seeds(&grid.splits), seeds(&grid.splits))]);
     if !grid.held_out.is_empty() {
@@ -124,45 +128,57 @@ fn list(values: impl Iterator<Item = String>) -> String {
     output::shortened(&values.collect::<Vec<_>>())
 }
 
-fn work_rows(work: &Work) -> Vec<(&str, String)> {
-    match work {
-        Work::Finetune(settings) => {
-            let (dataset, updates) = (&settings.dataset, settings.steps + 1);
-            let mut rows = vec![
-                (
-                    "dataset",
-                    format!("{} ({} classes), {} px", dataset.name, dataset.classes.len(), settings.pixels),
-                ),
-                (
-                    "model",
-                    format!(
-                        "{}, {} fine-tuning, {}",
-                        settings.backbone, settings.finetune, settings.precision
-                    ),
-                ),
-                (
-                    "a trial",
-                    format!("{updates} updates of {} images per training domain", settings.batch_per_domain),
-                ),
-                ("updates", updates_row(settings)),
-            ];
-            let layout = (!dataset.layout.is_default()).then(|| ("layout", dataset.layout.to_string()));
-            let lacking = dataset.missing_classes.note().map(|note| ("classes", note.to_owned()));
-            // Below the dataset.
-            rows.splice(1..1, layout.into_iter().chain(lacking));
-            rows.extend(also_evaluated(settings).map(|weights| ("also evaluated", weights)));
-            rows
-        }
-        Work::Command(settings) => {
-            let mut rows = vec![("command", words(&settings.command))];
-            rows.extend(settings.dataset.clone().map(|dataset| ("dataset", dataset)));
-            if !settings.domains.is_empty() {
-                rows.push(("domains", output::shortened(&settings.domains)));
-            }
-            rows.extend(settings.steps.map(|steps| ("a trial", format!("steps 0 to {steps}"))));
-            rows
+type Rows = Vec<(&'static str, String)>;
+
+/// Different values of a row that are shown at the most.
+const VALUES_SHOWN: usize = 4;
+
+/// The rows of a sweep that varies its settings: each value of a row once.
+fn each(all: impl Iterator<Item = Rows>) -> Rows {
+    let mut rows: Vec<(&'static str, Vec<String>)> = Vec::new();
+    for (name, value) in all.flatten() {
+        match rows.iter_mut().find(|(other, _)| *other == name) {
+            None => rows.push((name, vec![value])),
+            Some((_, values)) if values.contains(&value) => {}
+            Some((_, values)) => values.push(value),
         }
     }
+    let joined = rows.into_iter().map(|(name, mut values)| {
+        let more = values.len().saturating_sub(VALUES_SHOWN);
+        values.truncate(VALUES_SHOWN);
+        values.extend((more > 0).then(|| format!("{more} others")));
+        (name, values.join("; or "))
+    });
+    joined.collect()
+}
+
+fn settings_rows(settings: &Settings) -> Rows {
+    let (dataset, updates) = (&settings.dataset, settings.steps + 1);
+    let mut rows = vec![
+        ("dataset", format!("{} ({} classes), {} px", dataset.name, dataset.classes.len(), settings.pixels)),
+        (
+            "model",
+            format!("{}, {} fine-tuning, {}", settings.backbone, settings.finetune, settings.precision),
+        ),
+        ("a trial", format!("{updates} updates of {} images per training domain", settings.batch_per_domain)),
+        ("updates", updates_row(settings)),
+    ];
+    let layout = (!dataset.layout.is_default()).then(|| ("layout", dataset.layout.to_string()));
+    let lacking = dataset.missing_classes.note().map(|note| ("classes", note.to_owned()));
+    // Below the dataset.
+    rows.splice(1..1, layout.into_iter().chain(lacking));
+    rows.extend(also_evaluated(settings).map(|weights| ("also evaluated", weights)));
+    rows
+}
+
+fn command_rows(settings: &CommandSettings) -> Rows {
+    let mut rows = vec![("command", words(&settings.command))];
+    rows.extend(settings.dataset.clone().map(|dataset| ("dataset", dataset)));
+    if !settings.domains.is_empty() {
+        rows.push(("domains", output::shortened(&settings.domains)));
+    }
+    rows.extend(settings.steps.map(|steps| ("a trial", format!("steps 0 to {steps}"))));
+    rows
 }
 
 fn updates_row(settings: &Settings) -> String {
@@ -264,6 +280,25 @@ mod tests {
         let line = "  combine        ensemble-across: ensemble across runs, of 3, 6, 18 trials over lr, weight_decay, seed, 24 times\n";
         assert!(text.starts_with("sweep ensemble: 168 trials\n") && text.contains(line), "{text}");
         assert_eq!(plan(&spec, None, &[]).updates, Some(144 * 10_001));
+    }
+
+    #[test]
+    fn settings_that_vary_are_shown_with_their_values() {
+        let text = include_str!("../../../examples/domainbed-random.toml")
+            .replace("backbone = \"resnet50-v1\"", "backbone = [\"resnet50-v1\", \"vit-b-16\"]")
+            .replace("steps = 5000 ", "steps = [10, 20] ");
+        let text = describe(&SweepSpec::parse(&text, None).unwrap(), None);
+        for line in [
+            "  model          resnet50-v1, full fine-tuning, fp32; or vit-b-16, full fine-tuning, fp32\n",
+            "  steps          10, 20\n",
+            "  batch_per_domain { log_uniform = [8, 45.254833995939045], whole = true }\n",
+            "  random         20 draws with seed 0\n",
+            "  updates        adam, constant rate\n",
+        ] {
+            let words =
+                |text: &str| text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+            assert!(words(&text).contains(&words(line)), "{line}{text}");
+        }
     }
 
     #[test]

@@ -114,8 +114,12 @@ fn differences(preview: &PreviewResponse) -> Vec<String> {
 }
 
 fn lacking_json(lacking: Option<LackingTrials>) -> serde_json::Value {
-    let LackingTrials { trials, final_weights, selected_weights, logits } = lacking.unwrap_or_default();
-    json!({ "trials": trials, "final_weights": final_weights, "selected_weights": selected_weights, "logits": logits })
+    let LackingTrials { trials, final_weights, selected_weights, logits, average, ensemble } =
+        lacking.unwrap_or_default();
+    json!({
+        "trials": trials, "average": average, "ensemble": ensemble,
+        "final_weights": final_weights, "selected_weights": selected_weights, "logits": logits,
+    })
 }
 
 const INTERRUPTED: &str = "the sweep may not be stored completely; submit it again to complete it";

@@ -13,6 +13,7 @@ use super::data_root::DataRoot;
 use super::find_preset;
 use crate::connection::{Client, Connection};
 use crate::output;
+use crate::watching::lacking_line;
 
 /// How long a command that needs no coordinator waits for one.
 const OUTLOOK_TIME_MAX: Duration = Duration::from_secs(3);
@@ -109,6 +110,16 @@ impl ReadSweep {
                 .await
         };
         tokio::time::timeout(OUTLOOK_TIME_MAX, asked).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Which of its trials a coordinator that answers would train again, though they have results, and why.
+    pub async fn trained_again(&self, connection: &Connection) -> Option<String> {
+        let asked = async {
+            let request = self.request(Reuse::default(), None);
+            Client::connect(connection).await?.preview(request).await
+        };
+        let preview = tokio::time::timeout(OUTLOOK_TIME_MAX, asked).await.ok()?.ok()?;
+        lacking_line(preview.lacking, "would run again")
     }
 
     /// The request that stores it.

@@ -33,11 +33,16 @@ pub async fn follow_submission(
     }
 }
 
-/// Trials whose results lack files, in one line; none without any.
+/// Trials whose results lack something, in one line; none without any. Files can be done without, methods cannot.
 pub fn lacking_line(lacking: Option<LackingTrials>, what: &str) -> Option<String> {
     let lacking = keep::LackingTrials::from(lacking.unwrap_or_default());
-    (lacking.trials > 0)
-        .then(|| format!("{lacking}: they {what}; --reuse-anyway lets their results count as they are"))
+    let files = lacking.weights + lacking.selected + lacking.logits > 0;
+    let instead = match (files, lacking.average + lacking.ensemble > 0) {
+        (false, _) => "",
+        (true, false) => "; --reuse-anyway lets their results count as they are",
+        (true, true) => "; --reuse-anyway lets the results that lack only files count as they are",
+    };
+    (lacking.trials > 0).then(|| format!("{lacking}: they {what}{instead}"))
 }
 
 /// A bar on a terminal; elsewhere a line for every tenth, none for a small sweep.

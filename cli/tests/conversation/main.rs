@@ -51,7 +51,7 @@ fn a_submission_tells_how_far_it_is_and_what_it_did() {
     let text = "sweep s: 8 trials added, 100 in all; 4 of them have succeeded in other sweeps and will not run again\n";
     assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "50 of 100 trials looked at, 4 added\n");
-    let none_lacking = json!({"trials": 0, "final_weights": 0, "selected_weights": 0, "logits": 0});
+    let none_lacking = json!({"trials": 0, "average": 0, "ensemble": 0, "final_weights": 0, "selected_weights": 0, "logits": 0});
     assert_eq!(
         coordinator.json(&["submit", path]),
         json!({"sweep": "s", "planned": 100, "added": 8, "reused": 4, "lacking": none_lacking})

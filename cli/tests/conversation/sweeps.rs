@@ -42,7 +42,7 @@ fn a_submission_shows_what_it_changes_before_it_does() {
         "sweep": "s", "is_new": false, "trials": 6, "combinations": 2,
         "changes": [{"key": "keep", "old": "a", "new": "b"}],
         "kept": [{"key": "grid.seeds", "values": "2, 3"}, {"key": "select", "values": "loo"}],
-        "lacking": {"trials": 3, "final_weights": 3, "selected_weights": 0, "logits": 0},
+        "lacking": {"trials": 3, "average": 0, "ensemble": 0, "final_weights": 3, "selected_weights": 0, "logits": 0},
     });
     assert_eq!(coordinator.json(&dry), expected);
     assert!(coordinator.asked().is_empty(), "something was submitted");

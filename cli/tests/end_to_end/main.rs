@@ -8,6 +8,7 @@ mod import;
 mod joint;
 #[path = "../support/mod.rs"]
 mod support;
+mod varied;
 
 use std::fs;
 

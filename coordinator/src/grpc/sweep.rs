@@ -179,14 +179,14 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     ) -> Result<Response<Self::TrialsStream>, Status> {
         let v1::TrialsRequest { sweep, state } = request.into_inner();
         let state = v1::TrialState::read_if_any("state", state).map_err(invalid)?;
-        let steps = self.0.store.work(&sweep).await.map_err(refused)?.steps().unwrap_or(0);
+        let work = self.0.store.work(&sweep).await.map_err(refused)?;
         let coordinator = Arc::clone(&self.0);
         let pages = stream::try_unfold(Some(0), move |from| {
-            let (coordinator, sweep) = (Arc::clone(&coordinator), sweep.clone());
+            let (coordinator, sweep, work) = (Arc::clone(&coordinator), sweep.clone(), work.clone());
             async move {
                 let Some(from) = from else { return Ok::<_, StoreError>(None) };
                 let page = coordinator.store.trials(&sweep, state, from).await?;
-                let lines: Vec<_> = page.rows.into_iter().map(|line| Ok(trial_wire(line, steps))).collect();
+                let lines: Vec<_> = page.rows.into_iter().map(|line| Ok(trial_wire(line, &work))).collect();
                 Ok(Some((stream::iter(lines), page.next)))
             }
         });
@@ -210,7 +210,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
             note = held_up.map(|held_up| held_up.reason).unwrap_or_default();
         }
         let lacks = self.0.store.lacks(&history, &spec).await.map_err(refused)?;
-        Ok(Response::new(history_wire(history, spec.work.steps().unwrap_or(0), note, lacks)))
+        Ok(Response::new(history_wire(history, &spec.work, note, lacks)))
     }
 
     async fn artifacts(

@@ -6,6 +6,7 @@ use sortie_core::job::StateName;
 use sortie_core::keep::Lacks;
 use sortie_core::spec::{Change, Resubmission};
 use sortie_core::status::WorkerState;
+use sortie_core::trial::Work;
 use sortie_proto::v1;
 
 use super::coordinator::Offer;
@@ -81,7 +82,7 @@ pub(super) fn progress_wire(submitted: Submitted) -> v1::SubmitProgress {
     v1::SubmitProgress { sweep, planned, expanded, added, reused, done, lacking: Some(lacking.into()) }
 }
 
-pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
+pub(super) fn trial_wire(line: TrialLine, work: &Work) -> v1::Trial {
     let TrialLine { spec_hash, point, state, attempts, step, worker, error, reused_from } = line;
     // What went wrong before is no news of a trial that runs or is over in another way.
     let error = if matches!(state, StateName::Failed | StateName::Blocked | StateName::Queued) {
@@ -89,6 +90,7 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
     } else {
         String::new()
     };
+    let steps = work.at(&point.parameters).steps().unwrap_or(0);
     v1::Trial {
         trial_id: spec_hash.to_string(),
         point: Some((&point).into()),
@@ -104,7 +106,7 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
 
 pub(super) fn history_wire(
     history: TrialHistory,
-    steps: u64,
+    work: &Work,
     note: String,
     lacks: Lacks,
 ) -> v1::ExplainResponse {
@@ -122,7 +124,7 @@ pub(super) fn history_wire(
     let TrialHistory { sweep, line, token, members, .. } = history;
     v1::ExplainResponse {
         sweep,
-        trial: Some(trial_wire(line, steps)),
+        trial: Some(trial_wire(line, work)),
         token: token.map_or(0, |token| token.0),
         waits_ms,
         events,

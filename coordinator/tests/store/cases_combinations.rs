@@ -208,8 +208,11 @@ pub async fn combinations_elsewhere_are_taken_over_and_more_seeds_add_larger_one
     }
     let again = f.submit(&sweep().replace("\"first\"", "\"second\"")).await;
     assert_eq!((again.added, again.reused), (12, 12));
-    let larger = f.submit(&sweep().replace("seeds = 2", "seeds = 3")).await;
+    // Extending adds what a file with more seeds does.
+    let mut larger = f.store.extend("first", 3).await.unwrap();
+    let larger = within(larger.wait_for(|submitted| submitted.is_done())).await.unwrap().clone();
     assert_eq!((larger.planned, larger.added), (12 + 8, 8));
+    assert_eq!(f.submit(&sweep().replace("seeds = 2", "seeds = 3")).await.added, 0);
     let leases = f.claim(64).await;
     assert_eq!(leases.len(), 4);
     for lease in &leases {

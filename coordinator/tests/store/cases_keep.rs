@@ -72,7 +72,7 @@ pub async fn trials_without_the_files_that_are_kept_run_again_and_keep_their_res
     assert_eq!(f.submit(&keeping("first", "logits = false")).await.lacking, LackingTrials::default());
     assert_eq!(f.count(StateName::Succeeded).await, 4);
     let text = keeping("first", "weights = \"both\"");
-    let all = LackingTrials { trials: 4, weights: 4, selected: 4, logits: 3 };
+    let all = LackingTrials { trials: 4, weights: 4, selected: 4, logits: 3, ..Default::default() };
     assert_eq!(previewed(&f, &text, SubmitOptions::default()).await, all);
     assert_eq!(f.count(StateName::Succeeded).await, 4);
     let submitted = f.submit(&text).await;
@@ -104,7 +104,12 @@ pub async fn trials_without_the_files_that_are_kept_run_again_and_keep_their_res
     assert_eq!(lacks(&f, &done).await, Lacks::default());
     assert_eq!(
         lacks(&f, &failed).await,
-        Lacks { weights: true, selected: true, logits: leases[1].spec_hash != first_of(&f).await }
+        Lacks {
+            weights: true,
+            selected: true,
+            logits: leases[1].spec_hash != first_of(&f).await,
+            ..Lacks::default()
+        }
     );
     let events = f.store.history(&failed).await.unwrap().events;
     let again = events.iter().find(|event| event.what == "again").unwrap();

@@ -70,7 +70,7 @@ pub async fn a_batch_repeated_together_with_the_next_is_stored_once(f: Fixture) 
 }
 
 pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
-    f.submit(SWEEP).await;
+    f.submit(&sweep_of_all_methods()).await;
     let token = f.claim_one().await.token;
     let odd = [
         0.1 + 0.2,
@@ -175,7 +175,7 @@ pub async fn of_two_rows_about_the_same_thing_the_first_counts(f: Fixture) {
 }
 
 pub async fn many_rows_in_one_batch_all_arrive_in_order(f: Fixture) {
-    f.submit(SWEEP).await;
+    f.submit(&sweep_of_all_methods()).await;
     let token = f.claim_one().await.token;
     // More than one statement holds, and no power of two.
     let domains = ["art_painting", "cartoon", "sketch"];

@@ -47,6 +47,11 @@ pub fn other_sweep(name: &str, lr: &str) -> String {
     SWEEP.replace("\"first\"", &format!("{name:?}")).replace("1e-3", lr)
 }
 
+/// [`SWEEP`] whose trials evaluate every model of their trajectories.
+pub fn sweep_of_all_methods() -> String {
+    SWEEP.replace("steps = 20", "steps = 20\naverage = { from = 0 }\nensemble = { from = 0 }")
+}
+
 /// [`SWEEP`] with four times this many trials.
 pub fn large_sweep(seeds: usize) -> String {
     format!("{SWEEP}seeds = {seeds}\n")

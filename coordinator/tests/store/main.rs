@@ -10,6 +10,7 @@ mod cases_combinations;
 mod cases_housekeeping;
 mod cases_keep;
 mod cases_machines;
+mod cases_methods;
 mod cases_queries;
 mod cases_query_limits;
 mod cases_query_refusals;
@@ -17,6 +18,7 @@ mod cases_reads;
 mod cases_reports;
 mod cases_selected;
 mod cases_submit;
+mod cases_varied;
 mod cases_verification;
 mod clock_steps;
 mod durability;
@@ -80,6 +82,16 @@ contract! {
         a_reused_result_that_stands_is_not_deleted_and_comes_back,
         checkpoints_from_before_the_result_are_not_offered,
         an_attempt_that_begins_anew_says_so,
+    }
+    cases_methods {
+        a_result_with_more_methods_serves_a_sweep_that_asks_for_fewer,
+        fewer_methods_are_no_result_for_more_and_at_the_lease_neither,
+        after_the_first_figure_the_other_presets_train_nothing_twice,
+    }
+    cases_varied {
+        every_trial_is_leased_with_its_own_settings_and_reused_where_they_are_fixed,
+        steps_and_weights_are_those_of_the_trial,
+        drawn_settings_are_stored_and_more_draws_only_add,
     }
     cases_verification {
         a_resumed_run_is_certified,
@@ -251,6 +263,12 @@ sql_contract! {
         a_query_without_end_ends,
         only_so_many_run_at_a_time_and_one_that_nobody_reads_ends,
         what_is_too_long_is_refused,
+    }
+    cases_methods {
+        views_show_what_a_sweep_asks_for,
+    }
+    cases_varied {
+        views_have_the_settings_that_vary_as_parameters,
     }
     cases_selected {
         the_view_selects_and_measures_as_the_code_does,

@@ -10,11 +10,12 @@ use crate::spec::SweepSpec;
 use crate::trial::{Point, Work};
 
 impl SweepSpec {
-    /// What its combinations need of its trials: a result that lacks it is no result for this sweep.
+    /// What its trials are asked for, and what its combinations need of them: a result that lacks it is no result for this sweep.
     pub fn needs(&self) -> Needs {
         let any = |needs: fn(&Combine) -> bool| self.combine.iter().any(needs);
         let (weights, logits) = (any(Combine::needs_weights), any(Combine::needs_logits));
-        Needs { weights, logits, ..Needs::default() }
+        let methods = self.work.methods().unwrap_or_default();
+        Needs { methods, weights, logits, ..Needs::default() }
     }
 
     /// What its combinations need of its trials, and what `[keep]` asks for besides. Commands write what they write.
@@ -67,7 +68,8 @@ impl Combine {
         let part = self.part_of(sweep);
         let free = part.free.iter().map(|(_, values)| values.len());
         let seeds = if self.over_seeds { 1 } else { part.seeds.len() };
-        let replicates = [part.held_out.len(), part.splits.len(), seeds, self.members.len()];
+        let replicates =
+            [part.held_out.len(), part.draws.len(), part.splits.len(), seeds, self.members.len()];
         free.chain(replicates).try_fold(1_u64, |product, len| product.checked_mul(len as u64))
     }
 
@@ -84,12 +86,20 @@ impl Combine {
             };
             (name.as_str(), axis.values.iter().filter(|value| filter.allows(name, &at(value))).collect())
         });
+        let meets = |draw: &Parameters| {
+            let point = Point { parameters: draw.clone(), ..empty.clone() };
+            draw.keys().all(|name| filter.allows(name, &point))
+        };
         let held_out = |domain: &&String| {
             filter.allows("held_out", &Point { held_out: vec![(*domain).clone()], ..empty.clone() })
         };
         GridPart {
             held_out: grid.held_out.iter().filter(held_out).collect(),
             free: free.collect(),
+            draws: match &sweep.random {
+                None => vec![&EMPTY],
+                Some(random) => random.draws.iter().filter(|draw| meets(draw)).collect(),
+            },
             splits: grid
                 .splits
                 .iter()
@@ -114,6 +124,7 @@ impl Combine {
         for (name, values) in &part.free {
             parameters.insert((*name).to_owned(), (*values.get(number.next(values.len())?)?).clone());
         }
+        parameters.extend((*part.draws.get(number.next(part.draws.len())?)?).clone());
         let members = *self.members.get(number.next(self.members.len())?)?;
         let split_seed = *part.splits.get(number.next(part.splits.len())?)?;
         // A combination over seeds has none of its own; what randomness its evaluation has is that of seed 0.
@@ -146,10 +157,15 @@ impl Combine {
     }
 }
 
+/// A draw of nothing.
+static EMPTY: Parameters = Parameters::new();
+
 /// The part of a grid that a combination covers, but for the axes in which its members differ.
 struct GridPart<'a> {
     held_out: Vec<&'a String>,
     free: Vec<(&'a str, Vec<&'a Scalar>)>,
+    /// What was drawn; one without values where nothing is.
+    draws: Vec<&'a Parameters>,
     splits: Vec<u64>,
     seeds: Vec<u64>,
 }

@@ -29,7 +29,8 @@ impl SweepSpec {
         let grid = &self.grid;
         let axes = grid.axes.values().map(|axis| axis.values.len());
         let held_out = self.held_out_count(true);
-        let replicates = [held_out.max(1), grid.seeds.len(), grid.splits.len()];
+        let draws = self.random.as_ref().map_or(1, |random| random.draws.len());
+        let replicates = [held_out.max(1), draws, grid.seeds.len(), grid.splits.len()];
         axes.chain(replicates).try_fold(1_u64, |product, len| product.checked_mul(len as u64))
     }
 
@@ -106,11 +107,14 @@ impl SweepSpec {
             0 => Vec::new(),
             count => self.held_out_at(digit(count)),
         };
-        let parameters: Parameters = grid
+        let mut parameters: Parameters = grid
             .axes
             .iter()
             .map(|(name, axis)| (name.clone(), axis.values[digit(axis.values.len())].clone()))
             .collect();
+        if let Some(random) = &self.random {
+            parameters.extend(random.draws[digit(random.draws.len())].clone());
+        }
         let split_seed = grid.splits[digit(grid.splits.len())];
         let seed = grid.seeds[digit(grid.seeds.len())];
         (rest == 0).then_some(Point { held_out, parameters, seed, split_seed })
@@ -138,7 +142,7 @@ impl SweepSpec {
         let hasher = SpecHasher::of(&self.work, self.protocol);
         let planned = (0..).map_while(move |index| self.planned_at(index, &hasher));
         planned.map(|PlannedTrial { point, combination }| TrialSpec {
-            work: self.work.clone(),
+            work: self.work.at(&point.parameters).into_owned(),
             point,
             combination,
         })

@@ -1,14 +1,17 @@
 //! The identity of a trial, made of exactly what decides its numbers.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
 use crate::combine::Combination;
 use crate::command::CommandSettings;
-use crate::finetune::{AXES, Settings};
-use crate::parameters::Scalar;
+use crate::finetune::{AXES, Setting, Settings};
+use crate::metrics::Method;
+use crate::parameters::{Parameters, Scalar};
 use crate::trial::{DatasetSpec, MissingClasses, PROTOCOL_VERSION, Point, SpecHash, TrialSpec, Work};
 
 impl TrialSpec {
@@ -18,27 +21,26 @@ impl TrialSpec {
     }
 }
 
-/// Computes the identities of trials that share their work, without hashing the shared part for each of them.
+/// Computes the identities of trials of one sweep, without hashing the settings that they share for each of them.
 ///
 /// The canonical text has one `key=value` line per fact, in a fixed order. Floats stand in their shortest exact form, strings as JSON,
-/// so that neither the notation (1e-3, 0.001) nor the order of keys in a file can change a trial's identity.
+/// so that neither the notation (1e-3, 0.001) nor the order of keys in a file can change a trial's identity. A setting is hashed as the
+/// trial has it, whether its sweep varies it or not.
 #[derive(Clone, Debug)]
 pub struct SpecHasher {
-    shared: blake3::Hasher,
-    finetune: bool,
+    work: Work,
+    protocol: u32,
+    /// What is hashed of the settings, for the values of those that the sweep varies.
+    settings: Arc<Mutex<HashMap<String, blake3::Hasher>>>,
 }
 
+/// So many are remembered at the most.
+const SETTINGS_MAX: usize = 4_096;
+
 impl SpecHasher {
-    /// For trials of this work under this version of the numbers, [`PROTOCOL_VERSION`] unless a stored sweep names another.
+    /// For trials of a sweep with this work under this version of the numbers, [`PROTOCOL_VERSION`] unless a stored sweep names another.
     pub fn of(work: &Work, protocol: u32) -> Self {
-        let mut text = format!("protocol={protocol}\n");
-        match work {
-            Work::Finetune(settings) => finetune_lines(settings, &mut text),
-            Work::Command(settings) => command_lines(settings, &mut text),
-        }
-        let mut shared = blake3::Hasher::new();
-        shared.update(text.as_bytes());
-        Self { shared, finetune: matches!(work, Work::Finetune(_)) }
+        Self { work: work.clone(), protocol, settings: Arc::default() }
     }
 
     /// The identity of the trial at this point, or of this combination there.
@@ -46,14 +48,18 @@ impl SpecHasher {
         let Point { held_out, parameters, seed, split_seed } = point;
         let mut text = String::with_capacity(256);
         line(&mut text, "held_out", &json(held_out));
-        let known: &[&str] = if self.finetune { &AXES } else { &[] };
+        let finetune = matches!(self.work, Work::Finetune(_));
+        let known: &[&str] = if finetune { &AXES } else { &[] };
         for axis in known {
             if let Some(value) = parameters.get(*axis) {
                 line(&mut text, axis, &canonical(value));
             }
         }
-        for (axis, value) in parameters.iter().filter(|(axis, _)| !known.contains(&axis.as_str())) {
-            let _ = writeln!(text, "parameter.{axis}={}", canonical(value));
+        let is_setting = |axis: &str| finetune && Setting::on_axis(axis).is_some();
+        for (axis, value) in parameters {
+            if !known.contains(&axis.as_str()) && !is_setting(axis) {
+                let _ = writeln!(text, "parameter.{axis}={}", canonical(value));
+            }
         }
         line(&mut text, "seed", seed);
         line(&mut text, "split_seed", split_seed);
@@ -62,12 +68,43 @@ impl SpecHasher {
             line(&mut text, "combination.choice", choice);
             line(&mut text, "combination.method", method);
             line(&mut text, "combination.members", &json(members));
+            // Their identities say nothing of it.
+            let made = self.work.methods().unwrap_or_default();
+            match method {
+                Method::Plain => {}
+                Method::Average => line(&mut text, "combination.average", &json(&made.average)),
+                Method::Ensemble => line(&mut text, "combination.ensemble", &json(&made.ensemble)),
+            }
         }
         let mut id = [0_u8; SpecHash::BYTES];
-        id.copy_from_slice(
-            &self.shared.clone().update(text.as_bytes()).finalize().as_bytes()[..SpecHash::BYTES],
-        );
+        let hash = self.settings(parameters).update(text.as_bytes()).finalize();
+        id.copy_from_slice(&hash.as_bytes()[..SpecHash::BYTES]);
         SpecHash(id)
+    }
+
+    /// What is hashed of the settings of a trial with these parameters.
+    fn settings(&self, parameters: &Parameters) -> blake3::Hasher {
+        let mut own = String::new();
+        if matches!(self.work, Work::Finetune(_)) {
+            for (axis, value) in parameters.iter().filter(|(axis, _)| Setting::on_axis(axis).is_some()) {
+                let _ = writeln!(own, "{axis}={}", canonical(value));
+            }
+        }
+        let mut known = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= SETTINGS_MAX {
+            known.clear();
+        }
+        let hashed = known.entry(own).or_insert_with(|| {
+            let mut text = format!("protocol={}\n", self.protocol);
+            match self.work.at(parameters).as_ref() {
+                Work::Finetune(settings) => finetune_lines(settings, &mut text),
+                Work::Command(settings) => command_lines(settings, &mut text),
+            }
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(text.as_bytes());
+            hasher
+        });
+        hashed.clone()
     }
 }
 
@@ -101,7 +138,8 @@ fn finetune_lines(settings: &Settings, text: &mut String) {
         gamma,
         ..
     } = settings;
-    let Settings { average, ensemble, .. } = settings;
+    // What is evaluated beside the plain weights changes none of their numbers: see `Methods`.
+    let Settings { average: _, ensemble: _, following: _, .. } = settings;
     let DatasetSpec { name, domains, classes, split_by, layout, missing_classes } = dataset;
     let facts: [(&str, &dyn fmt::Display); 22] = [
         ("dataset.name", &json(name)),
@@ -124,8 +162,8 @@ fn finetune_lines(settings: &Settings, text: &mut String) {
         ("schedule", schedule),
         ("milestones", &json(milestones)),
         ("gamma", &float(*gamma)),
-        ("average", &json(average)),
-        ("ensemble", &json(ensemble)),
+        ("average", &"null"),
+        ("ensemble", &"null"),
     ];
     for (key, value) in facts {
         line(text, key, value);
@@ -173,7 +211,6 @@ fn float(value: f64) -> String {
 mod tests {
     use super::*;
     use crate::combine::{Choice, CombinationKind};
-    use crate::metrics::Method;
     use crate::parameters::Parameters;
     use crate::trial::tests::example;
 

@@ -49,7 +49,8 @@ impl SweepSpec {
         let combine: Option<Combine> = combine;
         let over = |name: &String| combine.as_ref().and_then(|combine| combine.over.get(name));
         let mut axes = BTreeMap::new();
-        for (name, axis) in &self.grid.axes {
+        // Settings have the trial's values, each in its own table.
+        for (name, axis) in self.grid.axes.iter().filter(|(name, _)| self.setting_on(name).is_none()) {
             let own = |value: &&Scalar| point.parameters.get(name) == Some(*value);
             let axis = match (over(name), axis.values.iter().find(own)) {
                 (Some(values), _) => Axis { values: values.clone(), fixed: false },
@@ -58,6 +59,11 @@ impl SweepSpec {
                 (None, None) => axis.clone(),
             };
             axes.insert(name.clone(), axis);
+        }
+        for name in self.random.iter().flat_map(|random| random.ranges.keys()) {
+            if let Some(value) = point.parameters.get(name).filter(|_| self.setting_on(name).is_none()) {
+                axes.insert(name.clone(), Axis::fixed(value.clone()));
+            }
         }
         let over_seeds = combine.as_ref().is_some_and(|combine| combine.over_seeds);
         let mut seeds = if over_seeds { self.grid.seeds.clone() } else { vec![point.seed] };
@@ -71,7 +77,9 @@ impl SweepSpec {
         let held_out = point.held_out.iter().take(1).cloned().collect();
         Self {
             name: format!("trial-{}", trial.short()),
+            work: self.work.at(&point.parameters).into_owned(),
             select,
+            random: None,
             grid: Grid { axes, held_out, seeds, splits: vec![point.split_seed] },
             combine: combine.into_iter().collect(),
             kill_at: None,
@@ -87,7 +95,7 @@ impl Combine {
     /// first axis varying fastest and seeds slowest. And how many of the grid's seeds the members have.
     fn of_size(&self, point: &Point) -> (Self, usize) {
         let count = point.parameters.get(MEMBERS).and_then(Scalar::as_number).unwrap_or_default() as u64;
-        let mut combine = Self { members: vec![count], ..self.clone() };
+        let mut combine = Self { members: vec![count], all: false, ..self.clone() };
         let mut rest = count.max(1);
         for values in combine.over.values_mut() {
             let used = rest.min(values.len() as u64);

@@ -11,8 +11,9 @@ use super::file::{
 };
 use super::grid::{finetune_grid, free_axes, held_out_domains, seeds, size};
 use super::imported::Imported;
+use super::random::random_search;
 use super::sweep::{Grid, SweepSpec};
-use super::train::{STEPS_MAX, settings};
+use super::train::{STEPS_MAX, check_all, settings};
 use super::values::check_name;
 use super::written::note_numbers;
 use crate::combine::CombinationKind;
@@ -44,8 +45,9 @@ impl SweepSpec {
 }
 
 fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
-    let SweepFile { name, select, data, model, train, run, require, keep, metrics, limits, grid, combine } =
-        file;
+    let SweepFile { name, select, data, model, train, run, require, keep, .. } = file;
+    let SweepFile { metrics, limits, grid, random, combine, .. } = file;
+    let drawn: Vec<String> = random.iter().flat_map(|random| random.ranges.keys().cloned()).collect();
     check_name("name", &name)?;
     let select = select.unwrap_or_else(|| vec![Selection::Iid]);
     if select.is_empty() {
@@ -54,13 +56,14 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
     let require = requirements(require.unwrap_or_default(), run.is_some())?;
     let limits = checked_limits(limits, run.as_ref().and_then(|run| run.retries))?;
     let (work, grid) = match (run, model, train, data) {
-        (Some(run), None, None, data) => command_work(run, data, discovered, grid)?,
+        (Some(run), None, None, data) => command_work(run, data, discovered, grid, &drawn)?,
         (Some(_), _, _, _) => {
             return misplaced("run", "a sweep that runs a command has no [model] and no [train]");
         }
         (None, Some(model), train, Some(data)) => {
-            let settings = settings(data, model, train.unwrap_or_default(), discovered)?;
-            let grid = finetune_grid(grid, &settings.dataset)?;
+            let (settings, lists) = settings(data, model, train.unwrap_or_default(), &drawn, discovered)?;
+            let is_drawn = |name: &str| drawn.iter().any(|drawn| drawn == name);
+            let grid = finetune_grid(grid, lists, is_drawn, &settings.dataset)?;
             (Work::Finetune(settings), grid)
         }
         (None, Some(_), _, None) => {
@@ -70,6 +73,10 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
             return missing("model", "a sweep needs a [model] table to fine-tune, or [run] with a command");
         }
     };
+    let random = random.map(|table| random_search(table, &work, &grid.axes)).transpose()?;
+    if let Work::Finetune(settings) = &work {
+        check_all(settings, &grid.axes, random.as_ref())?;
+    }
     if keep.is_some() && matches!(work, Work::Command(_)) {
         return misplaced("keep", "a sweep that runs a command saves only the files that the command writes");
     }
@@ -93,6 +100,7 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
         metrics,
         limits,
         grid,
+        random,
         combine: Vec::new(),
         kill_at: None,
         imported: Imported::default(),
@@ -176,6 +184,7 @@ fn command_work(
     data: Option<DataTable>,
     discovered: Option<&DatasetSpec>,
     grid: GridTable,
+    drawn: &[String],
 ) -> Result<(Work, Grid), SpecError> {
     let RunTable { command, steps, complete_at, retries: _ } = run;
     if command.first().is_none_or(|program| program.trim().is_empty() || is_flag_alone(program)) {
@@ -194,7 +203,7 @@ fn command_work(
     }
     let (dataset, domains) = command_data(data, discovered)?;
     let axes = free_axes(grid.axes)?;
-    check_placeholders(&command, &axes)?;
+    check_placeholders(&command, &axes, drawn)?;
     let held_out = match grid.held_out {
         None => Vec::new(),
         Some(HeldOut::Each) if domains.is_empty() => {
@@ -239,15 +248,19 @@ fn command_data(
 }
 
 /// Whether every placeholder of a command stands for something.
-fn check_placeholders(command: &[String], axes: &BTreeMap<String, Axis>) -> Result<(), SpecError> {
+fn check_placeholders(
+    command: &[String],
+    axes: &BTreeMap<String, Axis>,
+    drawn: &[String],
+) -> Result<(), SpecError> {
     let is_flag = |axis: &Axis| axis.values.iter().all(|value| matches!(value, Scalar::Flag(_)));
     let known = |name: &str| match flag_axis(name) {
         Some(axis) => axes.get(axis).is_some_and(is_flag),
-        None => axes.contains_key(name) || BUILT_IN.contains(&name),
+        None => axes.contains_key(name) || drawn.iter().any(|own| own == name) || BUILT_IN.contains(&name),
     };
     for word in command {
         if let Err(error) = fill(word, |name| known(name).then(String::new)) {
-            let names: Vec<&str> = axes.keys().map(String::as_str).chain(BUILT_IN).collect();
+            let names: Vec<&str> = axes.keys().chain(drawn).map(String::as_str).chain(BUILT_IN).collect();
             return wrong(
                 "run.command",
                 &error.word,

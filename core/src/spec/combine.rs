@@ -1,11 +1,12 @@
 //! `[[combine]]`: from the tables of a file to combinations, every value checked against the grid.
 
 use super::axis::union;
-use super::error::{Change, SpecError, misplaced, wrong};
-use super::file::{CombineTable, OneOrMany};
+use super::error::{Change, SpecError, misplaced, too_large, wrong};
+use super::file::CombineTable;
+use super::one_or_many::OneOrMany;
 use super::sweep::SweepSpec;
 use super::values::{check_name, distinct};
-use crate::combine::{Choice, CombinationKind, Combine, SEED};
+use crate::combine::{ALL, Choice, CombinationKind, Combine, SEED};
 use crate::filter::Filter;
 use crate::finetune::{Finetune, Settings};
 use crate::metrics::Method;
@@ -29,16 +30,24 @@ pub(super) fn checked(tables: Vec<CombineTable>, sweep: &SweepSpec) -> Result<Ve
 }
 
 fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
-    let CombineTable { name, kind, over, choice, method, filter: conditions, members } = table;
+    let CombineTable { name, kind, over, choice, method, filter: conditions, members: counts } = table;
     check_name("combine.name", &name)?;
-    let Work::Finetune(settings) = &sweep.work else {
+    if matches!(sweep.work, Work::Command(_)) {
         return misplaced("combine", "a sweep that runs a command has no weights or logits to combine");
-    };
+    }
     let key = |field: &str| format!("combine.{name}.{field}");
     let (choice, method) = (choice.unwrap_or(Choice::Uniform), method.unwrap_or(Method::Plain));
-    needs(kind, choice, method, settings, sweep, &key)?;
     let over = axes(over, sweep, &key("over"))?;
     let filter = conditions.as_deref().map(|text| checked_filter(text, sweep, &key("where"))).transpose()?;
+    for (values, settings) in sweep.settings() {
+        let mut axes = values.iter();
+        let meets = |(axis, value): (&String, &Scalar)| {
+            filter.as_ref().is_none_or(|filter| filter.allows(axis, &example(axis, value)))
+        };
+        if axes.all(meets) {
+            needs(kind, choice, method, &settings, sweep, &key)?;
+        }
+    }
     let values = |name: &String| {
         let all = sweep.grid.axes.get(name)?.values.iter();
         let meets =
@@ -46,26 +55,39 @@ fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
         Some((name.clone(), all.filter(meets).cloned().collect()))
     };
     let (over_seeds, over) = (over.iter().any(|axis| axis == SEED), over.iter().filter_map(values).collect());
+    let (own_name, members, all) = (name.clone(), Vec::new(), false);
     let mut combine =
-        Combine { name: name.clone(), kind, choice, method, over, over_seeds, filter, members: Vec::new() };
+        Combine { name: own_name, kind, choice, method, over, over_seeds, filter, members, all };
     let candidates = combine.candidates(sweep);
     let most = candidates.min(MEMBERS_MAX);
-    combine.members = match members {
-        None => vec![candidates],
+    let asked = match counts {
+        None => vec![Scalar::Text(ALL.to_owned())],
         Some(OneOrMany::One(count)) => vec![count],
         Some(OneOrMany::Many(counts)) => distinct(&key("members"), counts)?,
     };
+    let allowed = format!("1 to {most} or \"{ALL}\", for the grid has {candidates} trials to combine");
+    for count in &asked {
+        let whole = |number: &f64| number.fract() == 0.0 && (0.0..=MEMBERS_MAX as f64).contains(number);
+        let count = match (count, count.as_number().filter(whole)) {
+            (Scalar::Text(text), _) if text == ALL => {
+                combine.all = true;
+                candidates
+            }
+            (_, Some(count)) => count as u64,
+            _ => return wrong(key("members"), count, allowed),
+        };
+        // "all" beside their number.
+        if !combine.members.contains(&count) {
+            combine.members.push(count);
+        }
+    }
     // Each condition is on one axis, so together they match a trial if each of them does.
     if combine.trials(sweep) == Some(0) || candidates == 0 {
         let allowed = "conditions that some trial of the grid with one held-out domain meets";
         return wrong(key("where"), conditions.unwrap_or_default(), allowed);
     }
     if let Some(count) = combine.members.iter().find(|count| !(1..=most).contains(count)) {
-        return wrong(
-            key("members"),
-            count,
-            format!("1 to {most}, for the grid has {candidates} trials to combine"),
-        );
+        return wrong(key("members"), count, allowed);
     }
     Ok(combine)
 }
@@ -128,7 +150,9 @@ fn axes(over: OneOrMany<String>, sweep: &SweepSpec, key: &str) -> Result<Vec<Str
         OneOrMany::Many(axes) => axes,
     };
     let over = distinct(key, over)?;
-    let known: Vec<&str> = sweep.grid.axes.keys().map(String::as_str).chain([SEED]).collect();
+    let free = sweep.grid.axes.keys().filter(|axis| sweep.setting_on(axis).is_none());
+    let known: Vec<&str> = free.map(String::as_str).chain([SEED]).collect();
+    let drawn = |axis: &str| sweep.random.as_ref().is_some_and(|random| random.ranges.contains_key(axis));
     for axis in &over {
         match axis.as_str() {
             "split" | "splits" => {
@@ -147,6 +171,9 @@ fn axes(over: OneOrMany<String>, sweep: &SweepSpec, key: &str) -> Result<Vec<Str
                     axis,
                     format!("{}: members share their held-out domain", known.join(", ")),
                 );
+            }
+            other if sweep.setting_on(other).is_some() || drawn(other) => {
+                return wrong(key, axis, format!("{}: members share their {other}", known.join(", ")));
             }
             other if !known.contains(&other) => {
                 return wrong(key, axis, format!("axes are {}", known.join(", ")));
@@ -174,9 +201,9 @@ fn checked_filter(text: &str, sweep: &SweepSpec, key: &str) -> Result<Filter, Sp
 /// The combinations of both, for a sweep that grows. One that is there may get further numbers of members; what else changed under its
 /// name is noted. A file that was made smaller adds none: its number of all trials is only a part of those of the sweep.
 pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>) -> Vec<Combine> {
-    let mut all = old.combine.clone();
+    let mut combines = old.combine.clone();
     for ours in &new.combine {
-        let Some(theirs) = all.iter_mut().find(|theirs| theirs.name == ours.name) else {
+        let Some(theirs) = combines.iter_mut().find(|theirs| theirs.name == ours.name) else {
             // Trials that have run already kept only what the sweep file named then.
             if ours.needs_weights() && !old.keep.weights.last() {
                 let (old, new) = (old.keep.weights.to_string(), new.keep.weights.to_string());
@@ -193,7 +220,7 @@ pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>)
                     new: "true".into(),
                 });
             }
-            all.push(ours.clone());
+            combines.push(ours.clone());
             continue;
         };
         let (listed, stored) = (ours.candidates(new), theirs.candidates(old));
@@ -205,12 +232,29 @@ pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>)
             });
         // Of fewer values, the first so many trials are not those of the sweep, unless they are all.
         let over = if is_part && members == theirs.members { &theirs.over } else { &ours.over };
-        let same = Combine { members: members.clone(), over: over.clone(), ..ours.clone() };
-        if (Combine { members: members.clone(), ..theirs.clone() }) != same {
+        let all = theirs.all || ours.all;
+        let same = Combine { members: members.clone(), over: over.clone(), all, ..ours.clone() };
+        if (Combine { members: members.clone(), all, ..theirs.clone() }) != same {
             let key = format!("combine.{} (which may have another name)", ours.name);
             changes.push(Change { key, old: theirs.to_string(), new: ours.to_string() });
         }
-        theirs.members = members;
+        (theirs.members, theirs.all) = (members, all);
     }
-    all
+    combines
+}
+
+/// Adds the combinations over all trials of a sweep that got more seeds, where its file asks for all.
+pub(super) fn add_all(sweep: &mut SweepSpec) -> Result<(), SpecError> {
+    let candidates: Vec<u64> = sweep.combine.iter().map(|combine| combine.candidates(sweep)).collect();
+    for (combine, count) in sweep.combine.iter_mut().zip(candidates) {
+        if !combine.all || combine.members.contains(&count) {
+            continue;
+        }
+        if count > MEMBERS_MAX {
+            let key = format!("combine.{}.members", combine.name);
+            return too_large(key, format!("{count} trials to combine"), MEMBERS_MAX);
+        }
+        combine.members.push(count);
+    }
+    Ok(())
 }

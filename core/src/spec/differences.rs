@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::axis::Axis;
 use super::error::Change;
 use super::sweep::SweepSpec;
+use super::varied::following;
 use crate::combine::Combine;
+use crate::parameters::Parameters;
 use crate::trial::Work;
 
 impl SweepSpec {
     /// The differences between two sweeps besides their names.
     pub fn differences(&self, other: &Self) -> Vec<Change> {
-        let mut changes = differences(&self.work, &other.work);
+        let mut changes = differences(self, other);
         let mut note = |key: &str, old: String, new: String| {
             if old != new {
                 changes.push(Change { key: key.to_owned(), old, new });
@@ -32,9 +33,11 @@ impl SweepSpec {
         let missing = || "missing".to_owned();
         let axes: BTreeSet<&String> = self.grid.axes.keys().chain(other.grid.axes.keys()).collect();
         for name in axes {
-            let shown = |sweep: &Self| sweep.grid.axes.get(name).map_or_else(missing, Axis::to_string);
-            note(&format!("grid.{name}"), shown(self), shown(other));
+            let shown = |sweep: &Self| sweep.axis(name).map_or_else(missing, |axis| axis.to_string());
+            note(&self.axis_key(name), shown(self), shown(other));
         }
+        let drawn = |sweep: &Self| sweep.random.as_ref().map_or_else(missing, ToString::to_string);
+        note("random", drawn(self), drawn(other));
         note("grid.held_out", json(&self.grid.held_out), json(&other.grid.held_out));
         note("grid.seeds", json(&self.grid.seeds), json(&other.grid.seeds));
         note("grid.splits", json(&self.grid.splits), json(&other.grid.splits));
@@ -54,8 +57,20 @@ impl SweepSpec {
     }
 }
 
-/// The settings in which the work of two sweeps differs.
-pub(super) fn differences(old: &Work, new: &Work) -> Vec<Change> {
+/// The settings in which two sweeps differ, but for those that are axes of either: these are compared as axes.
+pub(super) fn differences(old: &SweepSpec, new: &SweepSpec) -> Vec<Change> {
+    let names = old.grid.axes.keys().chain(new.grid.axes.keys());
+    let settings = names.filter(|name| old.setting_on(name).is_some());
+    let first = |name: &String| Some((name.clone(), old.axis(name)?.values.first()?.clone()));
+    let alike: Parameters = settings.filter_map(first).collect();
+    let mut changes = of_work(&old.work.at(&alike), &new.work.at(&alike));
+    if let (Work::Finetune(old), Work::Finetune(new)) = (&old.work, &new.work) {
+        changes.extend(following(old, new));
+    }
+    changes
+}
+
+fn of_work(old: &Work, new: &Work) -> Vec<Change> {
     let flat = |work: &Work| {
         let mut flat = Vec::new();
         let value = match work {

@@ -45,6 +45,14 @@ pub enum SpecError {
         /// The key that excludes it.
         reason: String,
     },
+    /// Settings that do not go together, where the file lists several.
+    #[error("with {values}: {error}")]
+    Combination {
+        /// The values, as a user would write them.
+        values: String,
+        /// What is wrong with them.
+        error: Box<SpecError>,
+    },
     /// A grid or an axis is larger than any may be.
     #[error("{key} has {size}: at most {max} are allowed")]
     TooLarge {

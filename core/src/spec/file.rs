@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::de::{Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::SpecError;
+use super::one_or_many::{OneOrMany, ValueVisitor, listed};
 use crate::combine::{Choice, CombinationKind};
 use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule};
 use crate::keep::KeepWeights;
@@ -34,8 +34,54 @@ pub struct SweepFile {
     pub(super) limits: LimitsTable,
     #[serde(default)]
     pub(super) grid: GridTable,
+    pub(super) random: Option<RandomTable>,
     #[serde(default)]
     pub(super) combine: Vec<CombineTable>,
+}
+
+/// `[random]`: settings that are drawn when the sweep is submitted; every key but these two names what is drawn.
+#[derive(Debug, Default)]
+pub struct RandomTable {
+    pub(super) draws: Option<u64>,
+    pub(super) seed: Option<u64>,
+    pub(super) ranges: BTreeMap<String, RangeTable>,
+}
+
+/// `{ uniform = [a, b] }`, `{ log_uniform = [a, b], whole = true }` or `{ choice = [...] }`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RangeTable {
+    pub(super) uniform: Option<[f64; 2]>,
+    pub(super) log_uniform: Option<[f64; 2]>,
+    pub(super) whole: Option<bool>,
+    pub(super) choice: Option<Vec<Scalar>>,
+}
+
+impl<'de> Deserialize<'de> for RandomTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RandomVisitor;
+        impl<'de> Visitor<'de> for RandomVisitor {
+            type Value = RandomTable;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of ranges")
+            }
+
+            // The TOML reader refuses duplicate keys.
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RandomTable, A::Error> {
+                let mut random = RandomTable::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "draws" => random.draws = Some(map.next_value()?),
+                        "seed" => random.seed = Some(map.next_value()?),
+                        _ => drop(random.ranges.insert(key, map.next_value()?)),
+                    }
+                }
+                Ok(random)
+            }
+        }
+        deserializer.deserialize_map(RandomVisitor)
+    }
 }
 
 /// `[[combine]]`: an ensemble or an average over several trials of the grid.
@@ -49,7 +95,7 @@ pub struct CombineTable {
     pub(super) method: Option<Method>,
     #[serde(rename = "where")]
     pub(super) filter: Option<String>,
-    pub(super) members: Option<OneOrMany<u64>>,
+    pub(super) members: Option<OneOrMany<Scalar>>,
 }
 
 /// `[run]`: any program as a trial.
@@ -97,8 +143,10 @@ pub struct DataTable {
     pub(super) group: Option<SplitBy>,
     pub(super) layout: Option<String>,
     pub(super) missing_classes: Option<MissingClasses>,
-    pub(super) pixels: Option<u32>,
-    pub(super) augment: Option<bool>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) pixels: Option<OneOrMany<u32>>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) augment: Option<OneOrMany<bool>>,
     pub(super) out_transform: Option<OutTransform>,
     pub(super) cache_pixels: Option<u32>,
 }
@@ -107,22 +155,30 @@ pub struct DataTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelTable {
-    pub(super) backbone: Backbone,
-    pub(super) finetune: Option<Finetune>,
-    pub(super) weights: Option<String>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) backbone: Option<OneOrMany<Backbone>>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) finetune: Option<OneOrMany<Finetune>>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) weights: Option<OneOrMany<String>>,
 }
 
 /// `[train]`: how long, with which batches and which schedule.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainTable {
-    pub(super) steps: Option<u64>,
-    pub(super) batch_per_domain: Option<u32>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) steps: Option<OneOrMany<u64>>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) batch_per_domain: Option<OneOrMany<u32>>,
     pub(super) evaluate_every: Option<u64>,
-    pub(super) precision: Option<Precision>,
-    pub(super) optimizer: Option<Optimizer>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) precision: Option<OneOrMany<Precision>>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) optimizer: Option<OneOrMany<Optimizer>>,
     pub(super) momentum: Option<f64>,
-    pub(super) schedule: Option<Schedule>,
+    #[serde(default, deserialize_with = "listed")]
+    pub(super) schedule: Option<OneOrMany<Schedule>>,
     pub(super) milestones: Option<Vec<u64>>,
     pub(super) gamma: Option<f64>,
     pub(super) average: Option<AverageTable>,
@@ -247,17 +303,8 @@ impl<'de> Deserialize<'de> for GridEntry {
                 Ok(GridEntry::Table(entries))
             }
         }
-        deserializer.deserialize_any(EntryVisitor(ValueVisitor(PhantomData)))
+        deserializer.deserialize_any(EntryVisitor(ValueVisitor::default()))
     }
-}
-
-/// A scalar or a list.
-#[derive(Clone, Debug, PartialEq)]
-pub enum OneOrMany<T> {
-    /// A scalar.
-    One(T),
-    /// A list, perhaps empty.
-    Many(Vec<T>),
 }
 
 /// Which domains are held out, one trial each. A domain that is called "each" stands in a list.
@@ -280,92 +327,6 @@ impl SweepFile {
             let line = text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count() + 1;
             SpecError::Syntax { line, message: super::syntax::plain(text, start, error.message()) }
         })
-    }
-}
-
-/// The types of values that axes have, and how TOML's values become them.
-trait Value: Sized {
-    const EXPECTED: &'static str;
-    fn of_integer(value: i64) -> Option<Self>;
-    fn of_other(value: Scalar) -> Option<Self>;
-}
-
-impl Value for Scalar {
-    const EXPECTED: &'static str = "a finite number, a text, true or false, or a list of them";
-    fn of_integer(value: i64) -> Option<Self> {
-        (value.unsigned_abs() <= 1 << 53).then(|| Self::Number((value as f64).into()))
-    }
-    fn of_other(value: Scalar) -> Option<Self> {
-        Some(value)
-    }
-}
-
-impl Value for u64 {
-    const EXPECTED: &'static str = "a whole number that is not negative, or a list of them";
-    fn of_integer(value: i64) -> Option<Self> {
-        value.try_into().ok()
-    }
-    fn of_other(_: Scalar) -> Option<Self> {
-        None
-    }
-}
-
-impl Value for String {
-    const EXPECTED: &'static str = "a text, or a list of texts";
-    fn of_integer(_: i64) -> Option<Self> {
-        None
-    }
-    fn of_other(value: Scalar) -> Option<Self> {
-        if let Scalar::Text(text) = value { Some(text) } else { None }
-    }
-}
-
-struct ValueVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Value> Visitor<'de> for ValueVisitor<T> {
-    type Value = OneOrMany<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(T::EXPECTED)
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(Unexpected::Signed(value), &self);
-        T::of_integer(value).map(OneOrMany::One).ok_or_else(wrong)
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(Unexpected::Float(value), &self);
-        Scalar::number(value).and_then(T::of_other).map(OneOrMany::One).ok_or_else(wrong)
-    }
-
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(Unexpected::Str(value), &self);
-        T::of_other(Scalar::Text(value.to_owned())).map(OneOrMany::One).ok_or_else(wrong)
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(Unexpected::Bool(value), &self);
-        T::of_other(Scalar::Flag(value)).map(OneOrMany::One).ok_or_else(wrong)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(element) = list.next_element::<OneOrMany<T>>()? {
-            match element {
-                OneOrMany::One(value) => values.push(value),
-                OneOrMany::Many(_) => {
-                    return Err(A::Error::custom(format!("a list in a list; expected {}", T::EXPECTED)));
-                }
-            }
-        }
-        Ok(OneOrMany::Many(values))
-    }
-}
-
-impl<'de, T: Value> Deserialize<'de> for OneOrMany<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor(PhantomData))
     }
 }
 

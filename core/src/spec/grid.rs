@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::axis::Axis;
 use super::error::{SpecError, missing, too_large, wrong};
-use super::file::{GridTable, HeldOut, OneOrMany};
+use super::file::{GridTable, HeldOut};
+use super::one_or_many::OneOrMany;
 use super::sweep::{Grid, SweepSpec};
 use super::values::{AXIS_VALUES_MAX, distinct, is_plain, no_plus};
 use crate::combine::COMBINE;
 use crate::command::BUILT_IN;
-use crate::finetune::AXES;
+use crate::finetune::{AXES, Setting};
 use crate::parameters::Scalar;
 use crate::trial::DatasetSpec;
 
@@ -17,25 +18,39 @@ use crate::trial::DatasetSpec;
 const TRIALS_MAX: u64 = 10_000_000;
 
 /// What an axis of fine-tuning allows, in words and as a test.
-type Rule = (&'static str, fn(f64) -> bool);
+pub(super) type Rule = (&'static str, fn(f64) -> bool);
 
-pub(super) fn finetune_grid(grid: GridTable, dataset: &DatasetSpec) -> Result<Grid, SpecError> {
+/// What such an axis of fine-tuning allows; none for other names.
+pub(super) fn rule(axis: &str) -> Option<Rule> {
+    Some(match axis {
+        "dropout" => ("a number, at least 0 and below 1", |x| (0.0..1.0).contains(&x)),
+        "lr" | "head_lr_factor" => ("a finite number above 0", |x| x > 0.0),
+        "weight_decay" => ("a finite number, at least 0", |x| x >= 0.0),
+        _ => return None,
+    })
+}
+
+/// The grid of fine-tuning; `axes` are the settings that the other tables list, and some names may be `drawn`.
+pub(super) fn finetune_grid(
+    grid: GridTable,
+    mut axes: BTreeMap<String, Axis>,
+    drawn: impl Fn(&str) -> bool,
+    dataset: &DatasetSpec,
+) -> Result<Grid, SpecError> {
     let GridTable { axes: mut table, held_out, seeds: seed_values, splits } = grid;
     if let Some(unknown) = table.keys().find(|name| !AXES.contains(&name.as_str())) {
-        let allowed = format!("fine-tuning has {}, held_out, seeds and splits", AXES.join(", "));
+        let mut allowed = format!("fine-tuning has {}, held_out, seeds and splits", AXES.join(", "));
+        if let Some(setting) = Setting::on_axis(unknown) {
+            allowed = format!("list its values as {}", setting.key());
+        }
         return Err(SpecError::UnknownAxis { key: format!("grid.{unknown}"), allowed });
     }
-    let mut axes = BTreeMap::new();
-    let rules: [Rule; 4] = [
-        ("a number, at least 0 and below 1", |x| (0.0..1.0).contains(&x)),
-        ("a finite number above 0", |x| x > 0.0),
-        ("a finite number, at least 0", |x| x >= 0.0),
-        ("a finite number above 0", |x| x > 0.0),
-    ];
-    for (name, (allowed, fits)) in AXES.into_iter().zip(rules) {
+    for name in AXES {
+        let Some((allowed, fits)) = rule(name) else { continue };
         let key = format!("grid.{name}");
         let axis = match table.remove(name) {
             Some(values) => axis(&key, values, allowed, |value| value.as_number().is_some_and(fits))?,
+            None if drawn(name) => continue,
             None if name == "head_lr_factor" => Axis::fixed(Scalar::Number(1.0.into())),
             None => return missing(key, format!("fine-tuning needs it: {allowed}, or a list")),
         };
@@ -50,30 +65,33 @@ pub(super) fn finetune_grid(grid: GridTable, dataset: &DatasetSpec) -> Result<Gr
     })
 }
 
-/// The axes of a command: any names but those that every trial has.
+/// Whether an axis of a command may have this name: any but those that every trial has.
+pub(super) fn is_axis_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let taken = BUILT_IN.contains(&name) || name == COMBINE;
+    (1..=60).contains(&name.len()) && name.chars().all(fits) && !taken
+}
+
+/// The names that axes of a command may have, in words.
+pub(super) fn axis_names() -> String {
+    format!("names are 1 to 60 of a-z, 0-9 and '_', and none of {}, {COMBINE}", BUILT_IN.join(", "))
+}
+
+/// The axes of a command.
 pub(super) fn free_axes(
     table: BTreeMap<String, OneOrMany<Scalar>>,
 ) -> Result<BTreeMap<String, Axis>, SpecError> {
     let mut axes = BTreeMap::new();
     for (name, values) in table {
         let key = format!("grid.{name}");
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if name.is_empty()
-            || name.len() > 60
-            || !name.chars().all(fits)
-            || BUILT_IN.contains(&name.as_str())
-            || name == COMBINE
-        {
+        if !is_axis_name(&name) {
             let allowed = if name.contains('.') {
                 let plain = name.replace('.', "_");
                 format!(
                     "no axis has a dot in its name: write {plain} = ..., and {{{plain}}} for it in the command"
                 )
             } else {
-                format!(
-                    "names are 1 to 60 of a-z, 0-9 and '_', and none of {}, {COMBINE}",
-                    BUILT_IN.join(", ")
-                )
+                axis_names()
             };
             return Err(SpecError::UnknownAxis { key, allowed });
         }
@@ -146,7 +164,7 @@ pub(super) fn size(sweep: &SweepSpec) -> Result<(), SpecError> {
     let lengths = axes.iter().map(|(name, axis)| (name.as_str(), axis.values.len()));
     let replicates = [("seeds", seeds.len()), ("splits", splits.len())];
     if let Some((name, length)) = lengths.chain(replicates).find(|(_, length)| *length > AXIS_VALUES_MAX) {
-        return too_large(format!("grid.{name}"), format!("{length} values"), AXIS_VALUES_MAX as u64);
+        return too_large(sweep.axis_key(name), format!("{length} values"), AXIS_VALUES_MAX as u64);
     }
     match sweep.trials_planned() {
         Some(planned) if planned <= TRIALS_MAX => Ok(()),

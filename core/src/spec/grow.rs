@@ -1,16 +1,18 @@
 //! How a sweep is extended: by more seeds, or by a second submission under its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::axis::{Axis, union};
-use super::combine::grown;
+use super::combine::{add_all, grown};
 use super::differences::differences;
 use super::error::{Change, SpecError, wrong};
 use super::grid::size;
+use super::random;
 use super::sweep::{Grid, SweepSpec};
+use super::train::check_all;
 use super::values::{AXIS_VALUES_MAX, check_name};
 use crate::combine::Combine;
-use crate::trial::PROTOCOL_VERSION;
+use crate::trial::{PROTOCOL_VERSION, Work};
 
 impl SweepSpec {
     /// The same sweep under another name.
@@ -42,6 +44,7 @@ impl SweepSpec {
             (next..=u64::MAX).take(usize::try_from(count - own).unwrap_or(usize::MAX).min(AXIS_VALUES_MAX)),
         );
         grown.protocol = PROTOCOL_VERSION;
+        add_all(&mut grown)?;
         size(&grown)?;
         Ok(grown)
     }
@@ -53,7 +56,7 @@ impl SweepSpec {
     /// # Errors
     /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::TooLarge`] when the grid becomes too large.
     pub fn grown_by(&self, new: &Self) -> Result<Self, SpecError> {
-        let mut changes = differences(&self.work, &new.work);
+        let mut changes = differences(self, new);
         if self.protocol != new.protocol {
             let (old, new) = (self.protocol.to_string(), new.protocol.to_string());
             changes.push(Change { key: "version of the numbers".to_owned(), old, new });
@@ -66,6 +69,7 @@ impl SweepSpec {
             seeds: union(&self.grid.seeds, &new.grid.seeds),
             splits: union(&self.grid.splits, &new.grid.splits),
         };
+        let random = random::grown(self.random.as_ref(), new.random.as_ref(), &mut changes);
         let combine = grown(self, new, &mut changes);
         if !changes.is_empty() {
             return Err(SpecError::Changed { sweep: self.name.clone(), changes });
@@ -86,11 +90,15 @@ impl SweepSpec {
             metrics: new.metrics.clone(),
             limits: new.limits,
             grid,
+            random,
             combine,
             kill_at: self.kill_at,
             imported: self.imported.grown_by(&new.imported),
         };
         size(&grown)?;
+        if let Work::Finetune(settings) = &grown.work {
+            check_all(settings, &grown.grid.axes, grown.random.as_ref())?;
+        }
         grown.imported.check()?;
         Ok(grown)
     }
@@ -98,29 +106,22 @@ impl SweepSpec {
     /// The axes of both; notes those that the two sweeps do not share, and fixed values that differ.
     fn grown_axes(&self, new: &Self, changes: &mut Vec<Change>) -> BTreeMap<String, Axis> {
         let mut axes = self.grid.axes.clone();
-        for (name, axis) in &new.grid.axes {
-            match axes.get_mut(name) {
-                None => changes.push(Change {
-                    key: format!("grid.{name}"),
-                    old: "missing".to_owned(),
-                    new: axis.to_string(),
-                }),
-                Some(old) => match old.grown_by(axis) {
-                    None => changes.push(Change {
-                        key: format!("grid.{name}"),
-                        old: old.to_string(),
-                        new: axis.to_string(),
-                    }),
-                    Some(grown) => *old = grown,
-                },
-            }
-        }
-        for (name, axis) in self.grid.axes.iter().filter(|(name, _)| !new.grid.axes.contains_key(*name)) {
-            changes.push(Change {
-                key: format!("grid.{name}"),
-                old: axis.to_string(),
-                new: "missing".to_owned(),
-            });
+        let names: BTreeSet<&String> = self.grid.axes.keys().chain(new.grid.axes.keys()).collect();
+        for name in names {
+            let theirs = new.axis(name);
+            // Trials that are there name no value of a setting that was on no axis then.
+            let grown = axes.get(name).zip(theirs.as_ref()).and_then(|(own, theirs)| own.grown_by(theirs));
+            let Some(grown) = grown else {
+                let shown =
+                    |axis: Option<Axis>| axis.map_or_else(|| "missing".to_owned(), |axis| axis.to_string());
+                changes.push(Change {
+                    key: self.axis_key(name),
+                    old: shown(self.axis(name)),
+                    new: shown(theirs),
+                });
+                continue;
+            };
+            axes.insert(name.clone(), grown);
         }
         axes
     }

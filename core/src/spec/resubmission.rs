@@ -46,8 +46,12 @@ impl SweepSpec {
             }
         };
         for (name, axis) in &self.grid.axes {
-            let listed = new.grid.axes.get(name).map(|axis| axis.values.as_slice()).unwrap_or_default();
-            note(format!("grid.{name}"), missing(&axis.values, listed));
+            let listed = new.axis(name).map(|axis| axis.values).unwrap_or_default();
+            note(self.axis_key(name), missing(&axis.values, &listed));
+        }
+        let draws = |sweep: &Self| sweep.random.as_ref().map_or(0, |random| random.draws.len());
+        if draws(self) > draws(new) {
+            note("random.draws".to_owned(), vec![draws(self).to_string()]);
         }
         note("grid.held_out".to_owned(), missing(&self.grid.held_out, &new.grid.held_out));
         note("grid.seeds".to_owned(), missing(&self.grid.seeds, &new.grid.seeds));

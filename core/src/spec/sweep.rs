@@ -10,6 +10,7 @@ use crate::combine::Combine;
 use crate::keep::Keep;
 use crate::limits::Limits;
 use crate::metrics::{ACCURACY, LOSS, Metric, MetricSettings};
+use crate::random_search::RandomSearch;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{PROTOCOL_VERSION, Work};
@@ -39,6 +40,9 @@ pub struct SweepSpec {
     pub limits: Limits,
     /// What differs between them.
     pub grid: Grid,
+    /// Settings that were drawn at random, each of which goes with every place in the grid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<RandomSearch>,
     /// Ensembles and averages over them, which are trials too.
     #[serde(default)]
     pub combine: Vec<Combine>,

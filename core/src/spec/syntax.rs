@@ -67,7 +67,11 @@ mod tests {
     fn a_value_of_another_type_is_named_with_its_key_and_what_it_must_be() {
         let sweep = "name = 's'\n[data]\ndataset = 'PACS'\n[model]\nbackbone = 'efficientnet-lite0'\n";
         for (rest, line) in [
-            ("[train]\nsteps = [10, 20]", "train.steps must be one whole number, not a list"),
+            (
+                "[train]\nevaluate_every = [10, 20]",
+                "train.evaluate_every must be one whole number, not a list",
+            ),
+            ("[train]\nsteps = [[10]]", "train.steps must be one whole number, not a list"),
             ("[train]\nsteps = 1.5", "train.steps must be one whole number, not 1.5"),
             ("[train]\nsteps = -1", "train.steps must be a whole number that is not negative, not -1"),
             ("[train]\nsteps = 'many'", "train.steps must be one whole number, not \"many\""),

@@ -2,13 +2,14 @@
 
 use super::axis::Axis;
 use super::sweep::{Grid, SweepSpec};
-use crate::combine::{Combine, SEED};
+use crate::combine::{ALL, Combine, SEED};
 use crate::command::CommandSettings;
-use crate::finetune::{Average, AverageEvery, Ensemble, Finetune, Optimizer, Schedule, Settings};
+use crate::finetune::{Average, AverageEvery, Ensemble, Following, Optimizer, Schedule, Setting, Settings};
 use crate::keep::Keep;
 use crate::limits::Limits;
 use crate::metrics::MetricSettings;
 use crate::parameters::{Scalar, number};
+use crate::random_search::{Bounds, RandomSearch, Range};
 use crate::requirements::Requirements;
 use crate::trial::{DatasetSpec, Work};
 
@@ -30,6 +31,7 @@ impl SweepSpec {
             metrics,
             limits,
             grid,
+            random,
             combine,
             kill_at: _,
             imported: _,
@@ -38,7 +40,7 @@ impl SweepSpec {
         file.set("name", &quoted(name));
         file.set("select", &list(select.iter().map(|selection| quoted(selection.as_str()))));
         match work {
-            Work::Finetune(settings) => settings_tables(settings, &mut file),
+            Work::Finetune(settings) => settings_tables(settings, self, &mut file),
             Work::Command(settings) => command_tables(settings, limits, &mut file),
         }
         let Requirements { tags, gpu_memory_gib, commands: _, worker: _ } = require;
@@ -66,8 +68,17 @@ impl SweepSpec {
             .stall(work)
             .map_or("no limit".to_owned(), |stall| format!("{}, the default", stall.as_secs_f64() / 60.0));
         file.set_or("stall_minutes", stall_minutes.map(float), &stall);
-        grid_table(grid, matches!(work, Work::Command(_)), &mut file);
-        combine.iter().for_each(|combine| combine_table(combine, &mut file));
+        let in_grid = |axis: &str| self.setting_on(axis).is_none();
+        grid_table(grid, in_grid, matches!(work, Work::Command(_)), &mut file);
+        if let Some(RandomSearch { seed, ranges, draws }) = random {
+            file.table("random");
+            file.set("draws", &draws.len().to_string());
+            file.set("seed", &seed.to_string());
+            ranges.iter().for_each(|(name, range)| file.set(name, &self::range(range)));
+        }
+        for combine in combine {
+            combine_table(combine, combine.candidates(self), &mut file);
+        }
         file.text
     }
 }
@@ -94,11 +105,39 @@ impl File {
             None => self.text.push_str(&format!("# {key}: {absent}\n")),
         }
     }
+
+    /// A setting, or the list of its values.
+    fn setting(&mut self, setting: Setting, settings: &Settings, sweep: &SweepSpec) {
+        let key = setting.as_str();
+        if sweep.random.as_ref().is_some_and(|random| random.ranges.contains_key(key)) {
+            return self.set_or(key, None, "drawn, see [random]");
+        }
+        if let Some(axis) = sweep.grid.axes.get(key) {
+            return self.set(key, &list(axis.values.iter().map(|value| scalar(value, true))));
+        }
+        let value = scalar(&setting.of(settings), true);
+        let following = Following::ALL.iter().find(|following| following.as_str() == key);
+        match following {
+            Some(following) if *following == Following::Weights && settings.weights.is_empty() => {
+                self.set_unless(*following, settings, None, "none, from scratch");
+            }
+            Some(following) => self.set_unless(*following, settings, Some(value), ""),
+            None => self.set(key, &value),
+        }
+    }
+
+    /// A value, or a comment that says what its absence means, or from which settings that vary it follows.
+    fn set_unless(&mut self, following: Following, settings: &Settings, value: Option<String>, absent: &str) {
+        if !settings.following.contains(&following) {
+            return self.set_or(following.as_str(), value, absent);
+        }
+        let sources: Vec<&str> = following.sources().iter().map(|source| source.as_str()).collect();
+        self.set_or(following.as_str(), None, &format!("the default for each {}", sources.join(" and ")));
+    }
 }
 
-fn settings_tables(settings: &Settings, file: &mut File) {
-    let Settings { dataset, pixels, augment, out_transform, cache_pixels, .. } = settings;
-    let Settings { backbone, weights, finetune, .. } = settings;
+fn settings_tables(settings: &Settings, sweep: &SweepSpec, file: &mut File) {
+    let Settings { dataset, pixels: _, augment: _, out_transform, cache_pixels, .. } = settings;
     let DatasetSpec { name, domains, classes, split_by, layout, missing_classes } = dataset;
     file.table("data");
     file.set("dataset", &quoted(name));
@@ -107,35 +146,36 @@ fn settings_tables(settings: &Settings, file: &mut File) {
     file.set("group", &quoted(split_by.as_str()));
     file.set("layout", &quoted(&layout.to_string()));
     file.set("missing_classes", &quoted(missing_classes.as_str()));
-    file.set("pixels", &pixels.to_string());
-    file.set("augment", &augment.to_string());
+    file.setting(Setting::Pixels, settings, sweep);
+    file.setting(Setting::Augment, settings, sweep);
     file.set("out_transform", &quoted(out_transform.as_str()));
     file.set_or("cache_pixels", cache_pixels.map(|side| side.to_string()), "images keep their size");
     file.table("model");
-    file.set("backbone", &quoted(backbone.as_str()));
-    file.set("finetune", &quoted(finetune.as_str()));
-    let weights = (*finetune != Finetune::Scratch).then(|| quoted(weights));
-    file.set_or("weights", weights, "none, from scratch");
-    train_table(settings, file);
+    file.setting(Setting::Backbone, settings, sweep);
+    file.setting(Setting::Finetune, settings, sweep);
+    file.setting(Setting::Weights, settings, sweep);
+    train_table(settings, sweep, file);
 }
 
-fn train_table(settings: &Settings, file: &mut File) {
+fn train_table(settings: &Settings, sweep: &SweepSpec, file: &mut File) {
+    // Destructured, so that a new setting cannot be forgotten here.
     let Settings { dataset: _, pixels: _, augment: _, out_transform: _, cache_pixels: _, .. } = settings;
-    let Settings { backbone: _, weights: _, finetune: _, precision, steps, batch_per_domain, .. } = settings;
-    let Settings { evaluate_every, optimizer, momentum, schedule, milestones, gamma, .. } = settings;
-    let Settings { average, ensemble, .. } = settings;
+    let Settings { backbone: _, weights: _, finetune: _, precision: _, steps: _, .. } = settings;
+    let Settings { batch_per_domain: _, evaluate_every, optimizer, momentum, schedule, .. } = settings;
+    let Settings { milestones, gamma, average, ensemble, following: _, .. } = settings;
     file.table("train");
-    file.set("steps", &steps.to_string());
-    file.set("batch_per_domain", &batch_per_domain.to_string());
+    file.setting(Setting::Steps, settings, sweep);
+    file.setting(Setting::BatchPerDomain, settings, sweep);
     file.set("evaluate_every", &evaluate_every.to_string());
-    file.set("precision", &quoted(precision.as_str()));
-    file.set("optimizer", &quoted(optimizer.as_str()));
-    file.set_or("momentum", (*optimizer == Optimizer::Sgd).then(|| float(*momentum)), "only of sgd");
-    file.set("schedule", &quoted(schedule.as_str()));
-    let in_steps = *schedule == Schedule::Step;
-    let milestones = in_steps.then(|| list(milestones.iter().map(u64::to_string)));
-    file.set_or("milestones", milestones, "only under schedule = \"step\"");
-    file.set_or("gamma", in_steps.then(|| float(*gamma)), "only under schedule = \"step\"");
+    file.setting(Setting::Precision, settings, sweep);
+    file.setting(Setting::Optimizer, settings, sweep);
+    let (in_steps, has_momentum) = (*schedule == Schedule::Step, *optimizer == Optimizer::Sgd);
+    file.set_unless(Following::Momentum, settings, has_momentum.then(|| float(*momentum)), "only of sgd");
+    file.setting(Setting::Schedule, settings, sweep);
+    let (milestones, gamma) = (list(milestones.iter().map(u64::to_string)), float(*gamma));
+    let only = "only under schedule = \"step\"";
+    file.set_unless(Following::Milestones, settings, in_steps.then_some(milestones), only);
+    file.set_unless(Following::Gamma, settings, in_steps.then_some(gamma), only);
     let average = average.map(|Average { from, every }| {
         let every = match every {
             AverageEvery::Steps(steps) => steps.to_string(),
@@ -162,10 +202,10 @@ fn command_tables(settings: &CommandSettings, limits: &Limits, file: &mut File) 
     }
 }
 
-fn grid_table(grid: &Grid, commands: bool, file: &mut File) {
+fn grid_table(grid: &Grid, in_grid: impl Fn(&str) -> bool, commands: bool, file: &mut File) {
     let Grid { axes, held_out, seeds, splits } = grid;
     file.table("grid");
-    for (name, Axis { values, fixed }) in axes {
+    for (name, Axis { values, fixed }) in axes.iter().filter(|(name, _)| in_grid(name)) {
         let value = |value: &Scalar| scalar(value, commands);
         match (fixed, values.as_slice()) {
             (true, [only]) => file.set(name, &value(only)),
@@ -178,8 +218,19 @@ fn grid_table(grid: &Grid, commands: bool, file: &mut File) {
     file.set("splits", &list(splits.iter().map(u64::to_string)));
 }
 
-fn combine_table(combine: &Combine, file: &mut File) {
-    let Combine { name, kind, choice, method, over, over_seeds, filter, members } = combine;
+fn range(range: &Range) -> String {
+    let (kind, Bounds { low, high, whole }) = match range {
+        Range::Choice(values) => {
+            return format!("{{ choice = {} }}", list(values.iter().map(|value| scalar(value, true))));
+        }
+        Range::Uniform(bounds) => ("uniform", bounds),
+        Range::LogUniform(bounds) => ("log_uniform", bounds),
+    };
+    format!("{{ {kind} = [{}, {}], whole = {whole} }}", float(*low), float(*high))
+}
+
+fn combine_table(combine: &Combine, candidates: u64, file: &mut File) {
+    let Combine { name, kind, choice, method, over, over_seeds, filter, members, all } = combine;
     file.text.push_str("\n[[combine]]\n");
     file.set("name", &quoted(name));
     file.set("kind", &quoted(kind.as_str()));
@@ -188,7 +239,9 @@ fn combine_table(combine: &Combine, file: &mut File) {
     file.set("choice", &quoted(choice.as_str()));
     file.set("method", &quoted(method.as_str()));
     file.set_or("where", filter.as_ref().map(|filter| quoted(&filter.to_string())), "all trials");
-    file.set("members", &list(members.iter().map(u64::to_string)));
+    let is_all = |count: &u64| *all && *count == candidates;
+    let count = |count: &u64| if is_all(count) { quoted(ALL) } else { count.to_string() };
+    file.set("members", &list(members.iter().map(count)));
 }
 
 /// A value on an axis. Programs read what stands there, so a number that was written stands there as it was.

@@ -1,115 +1,206 @@
 //! `[data]`, `[model]` and `[train]`: the settings of fine-tuning.
 
-use super::error::{SpecError, misplaced, wrong};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use super::axis::Axis;
+use super::error::{SpecError, misplaced, missing, too_large, wrong};
 use super::file::{AverageTable, DataTable, ModelTable, TrainTable};
-use super::values::check_name;
+use super::one_or_many::OneOrMany;
+use super::values::{check_name, distinct};
+use super::varied::Combinations;
 use crate::finetune::{
-    Average, AverageEvery, Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule,
-    Settings,
+    Average, AverageEvery, Backbone, Ensemble, Finetune, Following, Optimizer, OutTransform, Precision,
+    Schedule, Setting, Settings,
 };
 use crate::parameters::Scalar;
+use crate::random_search::RandomSearch;
 use crate::trial::DatasetSpec;
 
 /// Far above any real training, and low enough that arithmetic on steps cannot overflow.
 pub(super) const STEPS_MAX: u64 = 100_000_000;
 
-/// Sets every default and checks every range.
+/// The most combinations of listed settings.
+const COMBINATIONS_MAX: u64 = 10_000;
+
+/// The settings that trials share, with every default, and an axis for each setting that is listed: of those the settings have the first
+/// value. Some names may be `drawn`. No value is checked yet: see [`check_all`].
 pub(super) fn settings(
     data: DataTable,
     model: ModelTable,
     train: TrainTable,
+    drawn: &[String],
     discovered: Option<&DatasetSpec>,
-) -> Result<Settings, SpecError> {
-    let ModelTable { backbone, finetune, weights } = model;
-    let finetune = finetune.unwrap_or(Finetune::Full);
-    let weights = network(backbone, finetune, weights)?;
-    let pixels = pixels(data.pixels, backbone)?;
-    let cache_pixels = data.cache_pixels;
+) -> Result<(Settings, BTreeMap<String, Axis>), SpecError> {
+    let dataset = data.request()?.complete(discovered)?;
+    let mut lists = Lists { axes: BTreeMap::new(), drawn };
+    let text = |text: &str| Scalar::Text(text.to_owned());
+    let whole = |number: u64| Scalar::Number((number as f64).into());
+    let backbone = lists.first(Setting::Backbone, model.backbone, |own| text(own.as_str()))?;
+    let Some(backbone) = backbone else {
+        let names: Vec<&str> = Backbone::ALL.iter().map(|backbone| backbone.as_str()).collect();
+        return missing("model.backbone", format!("allowed: {}", names.join(", ")));
+    };
+    let finetune = lists.first(Setting::Finetune, model.finetune, |own| text(own.as_str()))?;
+    let weights = lists.first(Setting::Weights, model.weights, |own| text(own))?;
+    let pixels = lists.first(Setting::Pixels, data.pixels, |own| whole(u64::from(*own)))?;
+    let augment = lists.first(Setting::Augment, data.augment, |own| Scalar::Flag(*own))?;
+    let steps = lists.first(Setting::Steps, train.steps, |own| whole(*own))?;
+    let batch = train.batch_per_domain;
+    let batch_per_domain = lists.first(Setting::BatchPerDomain, batch, |own| whole(u64::from(*own)))?;
+    let precision = lists.first(Setting::Precision, train.precision, |own| text(own.as_str()))?;
+    let optimizer = lists.first(Setting::Optimizer, train.optimizer, |own| text(own.as_str()))?;
+    let schedule = lists.first(Setting::Schedule, train.schedule, |own| text(own.as_str()))?;
+    let unset = [
+        (Following::Augment, augment.is_none()),
+        (Following::Gamma, train.gamma.is_none()),
+        (Following::Milestones, train.milestones.is_none()),
+        (Following::Momentum, train.momentum.is_none()),
+        (Following::Pixels, pixels.is_none()),
+        (Following::Weights, weights.is_none()),
+    ];
+    let mut settings = Settings {
+        dataset,
+        pixels: pixels.unwrap_or_default(),
+        augment: augment.unwrap_or_default(),
+        out_transform: data.out_transform.unwrap_or(OutTransform::Train),
+        cache_pixels: data.cache_pixels,
+        backbone,
+        weights: weights.unwrap_or_default(),
+        finetune: finetune.unwrap_or(Finetune::Full),
+        precision: precision.unwrap_or(Precision::Fp32),
+        steps: steps.unwrap_or(10_000),
+        batch_per_domain: batch_per_domain.unwrap_or(32),
+        evaluate_every: train.evaluate_every.unwrap_or(300),
+        optimizer: optimizer.unwrap_or(Optimizer::Sgd),
+        momentum: train.momentum.unwrap_or_default(),
+        schedule: schedule.unwrap_or(Schedule::Step),
+        milestones: train.milestones.unwrap_or_default(),
+        gamma: train.gamma.unwrap_or_default(),
+        average: train.average.map(average).transpose()?,
+        ensemble: train.ensemble,
+        following: Vec::new(),
+    };
+    for (following, _) in unset.iter().filter(|(_, unset)| *unset) {
+        following.follow(&mut settings);
+        let varies =
+            |source: &Setting| lists.axes.contains_key(source.as_str()) || lists.is_drawn(source.as_str());
+        if following.sources().iter().any(varies) && !lists.is_drawn(following.as_str()) {
+            settings.following.push(*following);
+        }
+    }
+    Ok((settings, lists.axes))
+}
+
+/// The settings of which a file lists several values, as axes.
+struct Lists<'a> {
+    axes: BTreeMap<String, Axis>,
+    /// Names that are drawn at random.
+    drawn: &'a [String],
+}
+
+impl Lists<'_> {
+    fn is_drawn(&self, name: &str) -> bool {
+        self.drawn.iter().any(|drawn| drawn == name)
+    }
+
+    /// The value, or the first of a list, which becomes an axis.
+    fn first<T: Clone + PartialEq + Debug>(
+        &mut self,
+        setting: Setting,
+        values: Option<OneOrMany<T>>,
+        scalar: impl Fn(&T) -> Scalar,
+    ) -> Result<Option<T>, SpecError> {
+        let name = setting.as_str();
+        if values.is_some() && self.is_drawn(name) {
+            return misplaced(&format!("random.{name}"), &format!("{} says what it is", setting.key()));
+        }
+        let values = match values {
+            None => return Ok(None),
+            Some(OneOrMany::One(value)) => return Ok(Some(value)),
+            Some(OneOrMany::Many(values)) => distinct(&setting.key(), values)?,
+        };
+        let axis = Axis { values: values.iter().map(scalar).collect(), fixed: false };
+        self.axes.insert(setting.as_str().to_owned(), axis);
+        Ok(values.into_iter().next())
+    }
+}
+
+/// Checks the settings of every trial. Which trials cannot be is said where not all are alike.
+pub(super) fn check_all(
+    settings: &Settings,
+    axes: &BTreeMap<String, Axis>,
+    random: Option<&RandomSearch>,
+) -> Result<(), SpecError> {
+    let combinations = Combinations::of(axes, random);
+    let count = combinations.count();
+    if count > COMBINATIONS_MAX {
+        let key = "the lists in [data], [model] and [train]";
+        return too_large(key, format!("{count} combinations"), COMBINATIONS_MAX);
+    }
+    for values in combinations.all() {
+        let error = match check(&settings.at(&values)) {
+            Ok(()) => continue,
+            Err(error) => error,
+        };
+        if values.is_empty() {
+            return Err(error);
+        }
+        let values: Vec<String> = values.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
+        return Err(SpecError::Combination { values: values.join(", "), error: Box::new(error) });
+    }
+    Ok(())
+}
+
+/// Checks the settings of a trial.
+fn check(settings: &Settings) -> Result<(), SpecError> {
+    let Settings { backbone, finetune, weights, pixels, cache_pixels, augment, .. } = settings;
+    check_network(*backbone, *finetune, weights)?;
+    check_pixels(*pixels, *backbone)?;
     if let Some(side) = cache_pixels.filter(|side| !(16..=16_384).contains(side)) {
         return wrong("data.cache_pixels", side, "16 to 16384");
     }
-    let digits = backbone == Backbone::MnistCnn;
-    if digits && data.augment == Some(true) {
+    if *backbone == Backbone::MnistCnn && *augment {
         return wrong("data.augment", true, "the training transform is for photographs; mnist-cnn has none");
     }
-    let (augment, out_transform) =
-        (data.augment.unwrap_or(!digits), data.out_transform.unwrap_or(OutTransform::Train));
-    let dataset = data.request()?.complete(discovered)?;
-
-    let TrainTable { steps, batch_per_domain, evaluate_every, precision, optimizer, momentum, .. } = train;
-    let steps = steps.unwrap_or(10_000);
-    if steps > STEPS_MAX {
+    let Settings { steps, batch_per_domain, evaluate_every, optimizer, momentum, .. } = settings;
+    if *steps > STEPS_MAX {
         return wrong("train.steps", steps, format!("at most {STEPS_MAX}"));
     }
-    let batch_per_domain = batch_per_domain.unwrap_or(32);
-    if !(1..=65_536).contains(&batch_per_domain) {
+    if !(1..=65_536).contains(batch_per_domain) {
         return wrong("train.batch_per_domain", batch_per_domain, "1 to 65536");
     }
-    let evaluate_every = evaluate_every.unwrap_or(300);
-    if !(1..=STEPS_MAX).contains(&evaluate_every) {
+    if !(1..=STEPS_MAX).contains(evaluate_every) {
         return wrong("train.evaluate_every", evaluate_every, format!("1 to {STEPS_MAX}"));
     }
-    let optimizer = optimizer.unwrap_or(Optimizer::Sgd);
-    let momentum = checked_momentum(momentum, optimizer)?;
-    let Rate { schedule, milestones, gamma } = rate(train.schedule, train.milestones, train.gamma, steps)?;
-    let ensemble = train.ensemble;
-    if let Some(Ensemble { from }) = ensemble.filter(|ensemble| ensemble.from > steps) {
+    if *optimizer != Optimizer::Sgd && *momentum != 0.0 {
+        let allowed = format!("only sgd has it, and train.optimizer is {optimizer}");
+        return wrong("train.momentum", momentum, allowed);
+    }
+    if !(0.0..1.0).contains(momentum) {
+        return wrong("train.momentum", momentum, "at least 0 and below 1");
+    }
+    check_rate(settings)?;
+    if let Some(Ensemble { from }) = settings.ensemble.filter(|ensemble| ensemble.from > *steps) {
         return wrong("train.ensemble.from", from, format!("at most train.steps, {steps}"));
     }
-    let average = train.average.map(|table| average(table, steps)).transpose()?;
-    if average.is_some() && finetune == Finetune::Scratch && backbone.has_batch_norm() {
+    if let Some(Average { from, .. }) = settings.average.filter(|average| average.from > *steps) {
+        return wrong("train.average.from", from, format!("at most train.steps, {steps}"));
+    }
+    if settings.average.is_some() && *finetune == Finetune::Scratch && backbone.has_batch_norm() {
         let reason = "with finetune = \"scratch\" the statistics of live BatchNorm layers do not average; train a pretrained network, or one without BatchNorm";
         return misplaced("train.average", reason);
     }
-    let precision = precision.unwrap_or(Precision::Fp32);
-    Ok(Settings {
-        dataset,
-        pixels,
-        augment,
-        out_transform,
-        cache_pixels,
-        backbone,
-        weights,
-        finetune,
-        precision,
-        steps,
-        batch_per_domain,
-        evaluate_every,
-        optimizer,
-        momentum,
-        schedule,
-        milestones,
-        gamma,
-        average,
-        ensemble,
-    })
+    Ok(())
 }
 
-/// Only sgd has momentum.
-fn checked_momentum(momentum: Option<f64>, optimizer: Optimizer) -> Result<f64, SpecError> {
-    if let Some(momentum) = momentum.filter(|_| optimizer != Optimizer::Sgd) {
-        return wrong(
-            "train.momentum",
-            momentum,
-            format!("only sgd has it, and train.optimizer is {optimizer}"),
-        );
-    }
-    let momentum = momentum.unwrap_or(if optimizer == Optimizer::Sgd { 0.9 } else { 0.0 });
-    if !(0.0..1.0).contains(&momentum) {
-        return wrong("train.momentum", momentum, "at least 0 and below 1");
-    }
-    Ok(momentum)
-}
-
-/// The name of the pretrained weights; empty from scratch.
-fn network(backbone: Backbone, finetune: Finetune, weights: Option<String>) -> Result<String, SpecError> {
+/// The network and the name of its pretrained weights, empty from scratch.
+fn check_network(backbone: Backbone, finetune: Finetune, weights: &str) -> Result<(), SpecError> {
     if finetune == Finetune::Scratch {
-        return match weights {
-            Some(weights) => {
-                wrong("model.weights", weights, "finetune = \"scratch\" starts without pretrained weights")
-            }
-            None => Ok(String::new()),
-        };
+        if weights.is_empty() {
+            return Ok(());
+        }
+        return wrong("model.weights", weights, "finetune = \"scratch\" starts without pretrained weights");
     }
     if !backbone.is_pretrained() {
         return wrong(
@@ -125,62 +216,39 @@ fn network(backbone: Backbone, finetune: Finetune, weights: Option<String>) -> R
             format!("{backbone} has no three equally wide blocks at its end; allowed: \"full\", \"scratch\""),
         );
     }
-    let weights = weights.unwrap_or_else(|| backbone.as_str().to_owned());
-    check_name("model.weights", &weights)?;
-    Ok(weights)
+    check_name("model.weights", weights)
 }
 
-fn pixels(pixels: Option<u32>, backbone: Backbone) -> Result<u32, SpecError> {
-    let pixels = pixels.unwrap_or(backbone.pixels());
+fn check_pixels(pixels: u32, backbone: Backbone) -> Result<(), SpecError> {
     if backbone.is_of_fixed_size() && pixels != backbone.pixels() {
         return wrong("data.pixels", pixels, format!("{backbone} takes {} only", backbone.pixels()));
     }
     if !(16..=4_096).contains(&pixels) {
         return wrong("data.pixels", pixels, "16 to 4096");
     }
-    Ok(pixels)
+    Ok(())
 }
 
 /// The learning rate schedule.
-struct Rate {
-    schedule: Schedule,
-    milestones: Vec<u64>,
-    gamma: f64,
-}
-
-fn rate(
-    schedule: Option<Schedule>,
-    milestones: Option<Vec<u64>>,
-    gamma: Option<f64>,
-    steps: u64,
-) -> Result<Rate, SpecError> {
-    let schedule = schedule.unwrap_or(Schedule::Step);
-    if schedule == Schedule::Cosine {
-        if let Some(milestones) = milestones {
-            return wrong("train.milestones", milestones, "only under schedule = \"step\"");
-        }
-        if let Some(gamma) = gamma {
-            return wrong("train.gamma", gamma, "only under schedule = \"step\"");
-        }
-        return Ok(Rate { schedule, milestones: Vec::new(), gamma: 1.0 });
+fn check_rate(settings: &Settings) -> Result<(), SpecError> {
+    let Settings { schedule, milestones, gamma, .. } = settings;
+    if *schedule == Schedule::Cosine && !milestones.is_empty() {
+        return wrong("train.milestones", milestones, "only under schedule = \"step\"");
     }
-    let gamma = gamma.unwrap_or(0.1);
-    if !(gamma > 0.0 && gamma <= 1.0) {
+    if *schedule == Schedule::Cosine && *gamma != 1.0 {
+        return wrong("train.gamma", gamma, "only under schedule = \"step\"");
+    }
+    if !(*gamma > 0.0 && *gamma <= 1.0) {
         return wrong("train.gamma", gamma, "above 0 and at most 1");
     }
-    let milestones =
-        milestones.unwrap_or_else(|| if steps >= 2 { vec![steps / 2, steps] } else { Vec::new() });
     if milestones.len() > 1_000 || !milestones.is_sorted_by(|a, b| a < b) || milestones.first() == Some(&0) {
         return wrong("train.milestones", milestones, "at most 1000 ascending steps above 0");
     }
-    Ok(Rate { schedule, milestones, gamma })
+    Ok(())
 }
 
-fn average(table: AverageTable, steps: u64) -> Result<Average, SpecError> {
+fn average(table: AverageTable) -> Result<Average, SpecError> {
     let AverageTable { from, every } = table;
-    if from > steps {
-        return wrong("train.average.from", from, format!("at most train.steps, {steps}"));
-    }
     let every = match every {
         None => AverageEvery::Steps(1),
         Some(Scalar::Text(text)) if text == "evaluation" => AverageEvery::Evaluation,

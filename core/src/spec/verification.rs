@@ -32,7 +32,7 @@ impl SweepSpec {
         name: &str,
     ) -> Result<[Self; 2], SpecError> {
         let Verification { kill_at, steps, worker } = verification;
-        let Work::Finetune(settings) = &self.work else {
+        let Work::Finetune(mut settings) = self.work.at(&point.parameters).into_owned() else {
             return wrong(
                 "verify",
                 &self.name,
@@ -49,7 +49,6 @@ impl SweepSpec {
                 "only trials that hold out one domain are verified",
             );
         }
-        let mut settings = settings.clone();
         if let Some(steps) = steps {
             let reached = settings
                 .average
@@ -71,7 +70,8 @@ impl SweepSpec {
         }
         let mut require = self.require.clone();
         require.worker = Some(worker.clone());
-        let axes = point.parameters.iter().map(|(name, value)| (name.clone(), Axis::fixed(value.clone())));
+        let axes = point.parameters.iter().filter(|(name, _)| self.setting_on(name).is_none());
+        let axes = axes.map(|(name, value)| (name.clone(), Axis::fixed(value.clone())));
         let grid = Grid {
             axes: axes.collect(),
             held_out: point.held_out.clone(),
@@ -88,6 +88,7 @@ impl SweepSpec {
             metrics: self.metrics.clone(),
             limits: self.limits,
             grid: grid.clone(),
+            random: None,
             combine: Vec::new(),
             kill_at,
             imported: Imported::default(),

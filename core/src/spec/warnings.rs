@@ -16,7 +16,16 @@ impl SweepFile {
     /// Whatever of the file is allowed and rarely meant, one line each. `sweep` is what [`SweepSpec::parse`] made of it.
     pub fn warnings(&self, sweep: &SweepSpec) -> Vec<String> {
         match &sweep.work {
-            Work::Finetune(settings) => of_training(self.train.as_ref(), settings),
+            Work::Finetune(_) => {
+                let mut warnings = Vec::new();
+                for (_, settings) in sweep.settings() {
+                    warnings.extend(of_training(self.train.as_ref(), &settings));
+                }
+                // Alike for settings of the same steps.
+                let mut known = BTreeSet::new();
+                warnings.retain(|warning| known.insert(warning.clone()));
+                warnings
+            }
             Work::Command(settings) => {
                 let unseen = unseen_values(self, sweep, &settings.command);
                 let no_steps = (settings.steps == Some(0))

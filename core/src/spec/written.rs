@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use toml_edit::{DocumentMut, Item, Value};
 
-use super::file::OneOrMany;
+use super::one_or_many::OneOrMany;
 use crate::parameters::Scalar;
 
 /// Gives the numbers of axes what the file has for them.

@@ -1,18 +1,20 @@
 //! Everything that decides a trial's numbers.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::dataset::MissingClasses;
 use super::point::Point;
 use crate::combine::Combination;
 use crate::command::CommandSettings;
-use crate::finetune::{AXES, FinetuneSpec, NoParameter, Settings};
-use crate::parameters::Scalar;
+use crate::finetune::{AXES, FinetuneSpec, Methods, NoParameter, Settings};
+use crate::parameters::{Parameters, Scalar};
 
 /// Raised whenever the numbers of a trial with an unchanged specification would change. It is part of every trial's identity.
 pub const PROTOCOL_VERSION: u32 = 3;
 
-/// What the trials of a sweep run; everything that they share and that decides their numbers.
+/// What a trial runs, or what the trials of a sweep do: everything but its place in the grid that decides its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Work {
@@ -23,11 +25,30 @@ pub enum Work {
 }
 
 impl Work {
+    /// The work of a trial of the sweep that has this one: settings that the sweep varies have the trial's values.
+    pub fn at(&self, parameters: &Parameters) -> Cow<'_, Self> {
+        match self {
+            Self::Finetune(settings) => match settings.at(parameters) {
+                Cow::Borrowed(_) => Cow::Borrowed(self),
+                Cow::Owned(own) => Cow::Owned(Self::Finetune(own)),
+            },
+            Self::Command(_) => Cow::Borrowed(self),
+        }
+    }
+
     /// The index of the last step, as far as it is known beforehand.
     pub fn steps(&self) -> Option<u64> {
         match self {
             Self::Finetune(settings) => Some(settings.steps),
             Self::Command(settings) => settings.steps,
+        }
+    }
+
+    /// What is evaluated beside the plain weights; none for a command, which reports what it reports.
+    pub fn methods(&self) -> Option<Methods> {
+        match self {
+            Self::Finetune(settings) => Some(settings.methods()),
+            Self::Command(_) => None,
         }
     }
 
@@ -70,7 +91,7 @@ impl Work {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrialSpec {
-    /// What the trial shares with the rest of its sweep.
+    /// What it runs, with its own values of settings that its sweep varies.
     pub work: Work,
     /// Its place in the grid.
     pub point: Point,

@@ -28,12 +28,12 @@ impl UnitOfWork {
         if batch.sequence > expected {
             return Err(StoreError::Gap { token, expected, got: batch.sequence });
         }
-        let info = self.info(row)?;
-        let steps = info.work.steps().unwrap_or(STEP_MAX);
+        let work = self.work(row)?;
+        let steps = work.steps().unwrap_or(STEP_MAX);
         let foreign = |what: String| Err(StoreError::Foreign { token, what });
         for evaluation in &batch.evaluations {
             let Evaluation { step, domain, .. } = evaluation;
-            let known = info.work.domains().is_empty() || info.work.domains().contains(domain);
+            let known = work.domains().is_empty() || work.domains().contains(domain);
             let plain =
                 !domain.is_empty() && domain.len() <= DOMAIN_BYTES_MAX && !domain.contains(char::is_control);
             if !known || !plain || *step > steps {

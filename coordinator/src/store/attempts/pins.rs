@@ -32,9 +32,9 @@ impl UnitOfWork {
     }
 
     fn names(&self, row: &AttemptRow) -> Vec<(&'static str, String)> {
-        let Ok(info) = self.info(row) else { return Vec::new() };
-        let dataset = info.work.dataset().map(|name| ("dataset", name.to_owned()));
-        dataset.into_iter().chain(info.work.weights().map(|name| ("weights", name.to_owned()))).collect()
+        let Ok(work) = self.work(row) else { return Vec::new() };
+        let dataset = work.dataset().map(|name| ("dataset", name.to_owned()));
+        dataset.into_iter().chain(work.weights().map(|name| ("weights", name.to_owned()))).collect()
     }
 
     /// Compares the attempt's digests with those that the names are pinned to; pins what is not pinned yet if `pin` is set. Returns

@@ -1,5 +1,6 @@
 //! The attempts that one transaction concerns, and their changes. Pure: rows in, changes out.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use sortie_core::job::{
 };
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::lease::{AttemptHeartbeat, Batch, Completion};
+use sortie_core::trial::Work;
 
 use super::sweep_cache::SweepInfo;
 use crate::store::StoreError;
@@ -127,7 +129,7 @@ impl UnitOfWork {
                 continue;
             };
             // No attempt is further than its trial's last step, whatever it reports.
-            let last = self.info(&row).ok().and_then(|info| info.work.steps()).unwrap_or(STEP_MAX);
+            let last = self.work(&row).ok().and_then(|work| work.steps()).unwrap_or(STEP_MAX);
             let step = row.progress.step.max(step.min(last));
             if self.apply_event(token, &Event::Heartbeat(token)).is_err() {
                 lost.push(token);
@@ -360,6 +362,11 @@ impl UnitOfWork {
             reason: format!("there is no sweep {}", row.sweep),
         };
         self.sweeps.get(&row.sweep).map(Arc::as_ref).ok_or_else(missing)
+    }
+
+    /// What its trial runs.
+    pub(super) fn work(&self, row: &AttemptRow) -> Result<Cow<'_, Work>, StoreError> {
+        Ok(self.info(row)?.work.at(&row.parameters))
     }
 }
 

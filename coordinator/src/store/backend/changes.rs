@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sortie_core::artifact::{Artifact, Resumed};
+use sortie_core::finetune::Methods;
 use sortie_core::job::{State, Timestamp};
 use sortie_core::keys::{AttemptToken, TrialKey, WorkerKey};
 use sortie_core::machine::{Fault, WorkKind};
@@ -39,6 +40,8 @@ pub(crate) struct NewAttempt {
     pub(crate) trial: TrialKey,
     pub(crate) worker: WorkerKey,
     pub(crate) started: Timestamp,
+    /// What it evaluates beside the plain weights.
+    pub(crate) methods: Methods,
 }
 
 /// Everything that one transaction changes about trials, attempts and workers.

@@ -1,6 +1,7 @@
 //! Every database refuses what was decided on something that is not so any more, by itself: decisions are made under locks, and these
 //! these checks hold when a lock does not.
 
+use sortie_core::finetune::Methods;
 use sortie_core::job::{State, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::plan::SpecHasher;
@@ -59,12 +60,22 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
         (1, 0)
     );
     let mut changes = Changes::default();
-    changes.new_attempts.push(NewAttempt { token: HOLDER, trial: TRIAL, worker: WorkerKey(1), started: NOW });
+    changes.new_attempts.push(new_attempt());
     changes.moves.insert(TRIAL, Move { from: State::FRESH, to: running(HOLDER), forgive: false });
     changes.pins.push(("dataset", "PACS".to_owned(), "right".to_owned()));
     tx.write(&changes).await.unwrap();
     tx.commit(false).await.unwrap();
     row
+}
+
+fn new_attempt() -> NewAttempt {
+    NewAttempt {
+        token: HOLDER,
+        trial: TRIAL,
+        worker: WorkerKey(1),
+        started: NOW,
+        methods: Methods::default(),
+    }
 }
 
 /// Changes that were decided on what is not so.
@@ -88,7 +99,7 @@ fn late() -> Vec<Changes> {
         advanced(HOLDER, progress(AttemptState::Running, 1)),
         advanced(OTHER, progress(AttemptState::Running, 0)),
     ];
-    let new_attempts = vec![NewAttempt { token: HOLDER, trial: TRIAL, worker: WorkerKey(1), started: NOW }];
+    let new_attempts = vec![new_attempt()];
     late.push(Changes { new_attempts, ..Changes::default() });
     late.push(Changes {
         pins: vec![("dataset", "PACS".to_owned(), "wrong".to_owned())],

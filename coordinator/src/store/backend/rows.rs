@@ -5,7 +5,8 @@ use sortie_core::job::{ErrorClass, State, Timestamp};
 use sortie_core::keep::{Lacks, Needs};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::machine;
-use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::metrics::{Evaluation, Method, TrainingLoss};
+use sortie_core::parameters::Parameters;
 use sortie_core::requirements::Abilities;
 use sortie_core::spec::SweepSpec;
 use sortie_core::status::SweepState;
@@ -47,12 +48,19 @@ sortie_core::named!(StoredSweepState, "sweep state", {
 });
 
 impl SweepRow {
-    /// The files that a result must have left to be one for this sweep.
+    /// What a result must have to be one for this sweep.
     pub(crate) fn needs(&self) -> Needs {
         match self.reuse {
             Reuse::Anyway => self.spec.needs(),
             Reuse::Never | Reuse::Complete => self.spec.needs_and_keeps(),
         }
+    }
+
+    /// The methods of which its trials have numbers. A reused result may have more; a command reports what it reports.
+    pub(crate) fn methods(&self) -> impl Iterator<Item = Method> {
+        let asked = self.spec.work.methods();
+        let all = Method::ALL.iter().copied();
+        all.filter(move |method| asked.is_none_or(|asked| asked.has(*method)))
     }
 
     /// Refuses a sweep that takes no submission before a user opens it.
@@ -216,6 +224,7 @@ pub(crate) struct AttemptRow {
     pub(crate) trial: TrialKey,
     pub(crate) sweep: SweepKey,
     pub(crate) held_out: String,
+    pub(crate) parameters: Parameters,
     pub(crate) state: State,
     pub(crate) progress: Progress,
     pub(crate) dataset_digest: Option<String>,

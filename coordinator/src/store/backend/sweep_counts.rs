@@ -43,10 +43,13 @@ pub(crate) fn note_preparation(status: &mut SweepStatus, preparation: Option<&St
 /// Turns trials into steps. Work whose steps are not known beforehand counts one a trial.
 pub(crate) fn count_steps(status: &mut SweepStatus, sweep: &SweepRow, steps_running: u64) {
     let finished = status.succeeded + status.diverged + status.failed + status.cancelled;
-    let each = sweep.spec.work.steps().map_or(1, |steps| steps + 1);
     // Combinations make no steps, and end after what they are made of.
     let grid = sweep.spec.grid_trials().unwrap_or(u64::MAX).min(status.planned);
-    status.steps_planned = grid.saturating_mul(each);
-    let running = if sweep.spec.work.steps().is_some() { steps_running } else { 0 };
-    status.steps_done = finished.min(grid).saturating_mul(each).saturating_add(running);
+    let updates = sweep.spec.updates_planned();
+    status.steps_planned = updates.unwrap_or(grid);
+    let running = if updates.is_some() { steps_running } else { 0 };
+    // Where trials are of several lengths, one that is over counts as their mean.
+    let finished =
+        u128::from(finished.min(grid)) * u128::from(status.steps_planned) / u128::from(grid.max(1));
+    status.steps_done = u64::try_from(finished).unwrap_or(u64::MAX).saturating_add(running);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_core::combine::{Combination, Combine, Member};
+use sortie_core::finetune::Methods;
 use sortie_core::job::{Decision, Event, apply};
 use sortie_core::keys::WorkerKey;
 use sortie_core::lease::Lease;
@@ -65,10 +66,14 @@ pub(super) fn lease(
         let reason = format!("trial {} is {hash} by its specification", trial.spec_hash);
         return Err(StoreError::Corrupt { table: "trials", column: "trial_id", reason });
     }
-    unit.changes.new_attempts.push(NewAttempt { token, trial: trial.id, worker, started: unit.now });
+    // A combination evaluates one network.
+    let methods = if combination.is_some() { Methods::default() } else { info.needs.methods };
+    let started = unit.now;
+    unit.changes.new_attempts.push(NewAttempt { token, trial: trial.id, worker, started, methods });
     let method = combination.as_ref().map(|combination| combination.method);
     members.iter_mut().for_each(|member| member.files.retain(|file| Some(file.method) == method));
-    let spec = TrialSpec { work: info.work.clone(), point: trial.point.clone(), combination };
+    let work = info.work.at(&trial.point.parameters).into_owned();
+    let spec = TrialSpec { work, point: trial.point.clone(), combination };
     let (sweep, keep, kill_at) = (info.name.clone(), info.keep, info.kill_at);
     let attempt = trial.attempts.saturating_add(1);
     Ok(Some(Lease {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sortie_core::finetune::Methods;
 use sortie_core::job::StateName;
-use sortie_core::keep::{Lacks, LeftFiles};
+use sortie_core::keep::{Lacks, LeftFiles, Needs};
 use sortie_core::keys::{AttemptToken, TrialKey};
 use sortie_core::machine::{Fault, HeldUp, WorkKind, held_up};
+use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
@@ -162,8 +164,14 @@ impl Store {
         sweep: &str,
         portion: impl Into<PageRequest>,
     ) -> Result<Page<TrialRecord>, StoreError> {
-        let id = self.sweep(sweep).await?.id;
-        self.backend.records(id, portion.into()).await
+        let sweep = self.sweep(sweep).await?;
+        let methods: Vec<Method> = sweep.methods().collect();
+        let mut page = self.backend.records(sweep.id, portion.into()).await?;
+        for record in &mut page.rows {
+            record.validation.retain(|row| methods.contains(&row.method));
+            record.held_out.retain(|row| methods.contains(&row.method));
+        }
+        Ok(page)
     }
 
     /// The history of a trial, named by a unique prefix of its id or by SWEEP/PREFIX.
@@ -191,7 +199,10 @@ impl Store {
             return Ok(Lacks::default());
         }
         let left = self.artifacts(&format!("{sweep}/{}", line.spec_hash)).await?.artifacts;
-        Ok(spec.needs_and_keeps().lacks(LeftFiles::of(left.iter().map(|left| &left.artifact))))
+        // Every result has the methods that its sweep asks for.
+        let needs = Needs { methods: Methods::default(), ..spec.needs_and_keeps() };
+        let left = LeftFiles::of(left.iter().map(|left| &left.artifact));
+        Ok(needs.lacks(left, Methods::default()))
     }
 
     /// A trial's files.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
+use sortie_core::finetune::Methods;
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp};
 use sortie_core::keep::{Lacks, LeftFiles, Needs};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
@@ -85,6 +86,7 @@ pub(super) struct Attempt {
     pub(super) progress: Progress,
     pub(super) fingerprint: Fingerprint,
     pub(super) resumed: Option<Resumed>,
+    pub(super) methods: Methods,
 }
 
 #[cfg(test)]
@@ -167,9 +169,10 @@ impl Tables {
             .max()
     }
 
-    /// The files that an attempt should have left and did not.
+    /// What an attempt should have left and evaluated, and did not.
     pub(super) fn lacks(&self, token: AttemptToken, needs: Needs) -> Lacks {
-        needs.lacks(LeftFiles::of(self.artifacts_of(token)))
+        let made = self.attempts.get(&token).map(|attempt| attempt.methods).unwrap_or_default();
+        needs.lacks(LeftFiles::of(self.artifacts_of(token)), made)
     }
 
     /// Trials whose results lack files, here or in other sweeps.
@@ -407,6 +410,7 @@ impl Tables {
                     progress,
                     fingerprint: Fingerprint::default(),
                     resumed: None,
+                    methods: new.methods,
                 },
             );
         }

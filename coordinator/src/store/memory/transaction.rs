@@ -9,6 +9,7 @@ use sortie_core::job::{Blame, ErrorClass, Finished, State, StateName, Timestamp,
 use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::machine::{Fault, QUARANTINE};
+use sortie_core::parameters::{set_written, written_numbers};
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::SpecHash;
 
@@ -143,9 +144,11 @@ impl Trials for MemoryTransaction {
             let fresh = if members.is_empty() { State::FRESH } else { State::Blocked };
             let state = existing.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
             let id = TrialKey(self.tables.trials.keys().next_back().map_or(1, |last| last.0 + 1));
-            let first = self.tables.first_of(*spec_hash).map(|first| first.point.clone());
-            let (position, point, reused_here) =
-                (*position, first.unwrap_or_else(|| point.clone()), existing.is_some());
+            let mut point = point.clone();
+            if let Some(first) = self.tables.first_of(*spec_hash) {
+                set_written(&mut point.parameters, &written_numbers(&first.point.parameters));
+            }
+            let (position, reused_here) = (*position, existing.is_some());
             let trial = Trial {
                 sweep,
                 spec_hash: *spec_hash,
@@ -241,6 +244,7 @@ impl Attempts for MemoryTransaction {
                 trial: attempt.trial,
                 sweep: trial.sweep,
                 held_out: trial.point.held_out_label(),
+                parameters: trial.point.parameters.clone(),
                 state: trial.state,
                 progress: attempt.progress.clone(),
                 dataset_digest: given(&attempt.fingerprint.dataset_digest).map(str::to_owned),

@@ -1,4 +1,4 @@
-//! Parts of statements about the files that results left.
+//! Parts of statements about what results have: the files that they left, and the methods that were evaluated.
 
 /// Whether the sweep of the trial `other` is not deleted.
 pub(super) const THERE: &str =
@@ -15,8 +15,8 @@ fn kept(kind: &str) -> String {
     file(kind, "IS NOT NULL")
 }
 
-/// Whether the result of the trial `other` left what four arguments from this one on ask for: the members of
-/// [`sortie_core::keep::Needs`].
+/// Whether the result of the trial `other` has what six arguments from this one on ask for: the members of [`sortie_core::keep::Needs`],
+/// the methods last.
 pub(super) fn left(first: usize) -> String {
     let files = [
         kept("final-weights"),
@@ -25,11 +25,19 @@ pub(super) fn left(first: usize) -> String {
         format!("NOT {}", file("final-logits", "IS NULL")),
     ];
     let one = |(number, file): (usize, &String)| format!("(CAST(${number} AS BIGINT) = 0 OR {file})");
-    let all: Vec<String> = (first..).zip(&files).map(one).collect();
+    let mut all: Vec<String> = (first..).zip(&files).map(one).collect();
+    let [average, ensemble] = [first + 4, first + 5];
+    all.push(format!("(CAST(${average} AS TEXT) = '' OR {})", made(&format!("average = ${average}"))));
+    all.push(format!("(CAST(${ensemble} AS BIGINT) < 0 OR {})", made(&format!("ensemble = ${ensemble}"))));
     format!("({})", all.join(" AND "))
 }
 
-/// What the result of the trial `other` left, as columns: see [`sortie_core::keep::LeftFiles`].
+/// Whether the attempt that gave the trial `other` its result evaluated this.
+fn made(what: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM attempts AS m WHERE m.token = other.result AND m.{what})")
+}
+
+/// What the result of the trial `other` has, as columns: see [`sortie_core::keep::LeftFiles`] and [`sortie_core::finetune::Methods`].
 fn columns() -> String {
     let columns = [
         ("weights", kept("final-weights")),
@@ -39,7 +47,10 @@ fn columns() -> String {
     ];
     let column =
         |(name, is): &(&str, String)| format!("CAST(CASE WHEN {is} THEN 1 ELSE 0 END AS BIGINT) AS {name}");
-    columns.iter().map(column).collect::<Vec<_>>().join(", ")
+    let methods = ["average", "ensemble"].map(|method| {
+        format!("(SELECT m.{method} FROM attempts AS m WHERE m.token = other.result) AS {method}")
+    });
+    columns.iter().map(column).chain(methods).collect::<Vec<_>>().join(", ")
 }
 
 /// Trials of a sweep whose own results lack files.

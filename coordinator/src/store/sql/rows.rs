@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
+use sortie_core::finetune::{Ensemble, Methods};
 use sortie_core::job::{Finished, State, StateName, Timestamp};
 use sortie_core::keep::{LeftFiles, Needs};
 use sortie_core::keys::{AttemptToken, TrialKey};
@@ -146,6 +147,7 @@ pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
         trial: row.key("trials", "trial")?,
         sweep: row.key("trials", "sweep_id")?,
         held_out: row.text("trials", "held_out")?,
+        parameters: row.json("trials", "parameters")?,
         state: state(row)?,
         progress: Progress {
             state: row.parsed("attempts", "outcome")?,
@@ -317,10 +319,13 @@ pub(super) fn small(value: u64) -> u32 {
     value.try_into().unwrap_or(u32::MAX)
 }
 
-/// The files that results must have left, as arguments: see [`super::left_files`].
-pub(super) fn needs_args(needs: Needs) -> [Arg; 4] {
-    let Needs { weights, selected, logits, reported_logits } = needs;
-    [weights, selected, logits, reported_logits].map(|needed| i64::from(needed).into())
+/// What results must have, as arguments: see [`super::left_files`].
+pub(super) fn needs_args(needs: Needs) -> impl Iterator<Item = Arg> {
+    let Needs { methods: Methods { average, ensemble }, weights, selected, logits, reported_logits } = needs;
+    let files = [weights, selected, logits, reported_logits].map(|needed| i64::from(needed).into());
+    let average = average.map(|average| average.to_string()).unwrap_or_default();
+    let ensemble = ensemble.map_or(-1, |ensemble| i64::try_from(ensemble.from).unwrap_or(i64::MAX));
+    files.into_iter().chain([average.into(), ensemble.into()])
 }
 
 /// The arguments of the two statements about results that lack files. No sweep has the id 0.
@@ -341,11 +346,16 @@ pub(super) fn lacking(own: &[Row], elsewhere: &[Row], needs: Needs) -> Result<Ve
             logits: is("logits")?,
             logits_left_out: is("logits_left_out")?,
         };
+        let ensemble = row.maybe_int("attempts", "ensemble")?;
+        let made = Methods {
+            average: row.maybe_parsed("attempts", "average")?,
+            ensemble: ensemble.map(|from| Ensemble { from: from.unsigned_abs() }),
+        };
         let own = match is_own {
             true => Some((row.key("trials", "id")?, AttemptToken(row.int("trials", "result")?))),
             false => None,
         };
-        found.push(LackingTrial { own, lacks: needs.lacks(left) });
+        found.push(LackingTrial { own, lacks: needs.lacks(left, made) });
     }
     Ok(found)
 }

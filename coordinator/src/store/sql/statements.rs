@@ -106,9 +106,9 @@ statements! {
             (SELECT MIN(a.token) FROM attempts AS a WHERE a.trial = t.id) AS first
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)", left = left(4));
-    attempts: &format!("$pack(token, machine, suspect, trial, sweep_id, held_out, {STATE}, outcome, error_class, message,
+    attempts: &format!("$pack(token, machine, suspect, trial, sweep_id, held_out, parameters, {STATE}, outcome, error_class, message,
             ended_ms, sequence, step, preparation, dataset_digest, weights_digest, repeated)
-        SELECT a.token, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.dataset_digest, a.weights_digest,
+        SELECT a.token, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, t.parameters, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.dataset_digest, a.weights_digest,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS b WHERE b.trial = a.trial AND b.token < a.token)
                  THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
@@ -155,8 +155,8 @@ statements! {
     sweep_by_id: "SELECT id, spec, revision, state, archived, priority, reuse, planned, expanded, base FROM sweeps WHERE id = $1";
     expanding: "SELECT id, spec, revision, state, archived, priority, reuse, planned, expanded, base FROM sweeps
         WHERE expanded < planned AND state IN ('open', 'paused') ORDER BY priority DESC, planned - expanded, id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
-    insert_sweep: "INSERT INTO sweeps (name, spec, state, archived, priority, reuse, created_ms, planned, expanded, base)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
+    insert_sweep: "INSERT INTO sweeps (name, spec, state, archived, priority, reuse, created_ms, planned, expanded, base, methods)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
     update_sweep: "UPDATE sweeps SET name = $1, spec = $2, state = $3, archived = $4, priority = $5, reuse = $6, planned = $7, expanded = $8,
             base = $9, revision = revision + 1 WHERE id = $10 AND revision = $11";
     next_position: "SELECT COALESCE(MAX(position) + 1, 0) AS next FROM trials WHERE sweep_id = $1";
@@ -184,8 +184,9 @@ statements! {
         WHERE t.sweep_id = $2 AND t.trial_id IN (SELECT v.trial_id FROM $rows(trial_id TEXT) AS v)
         ORDER BY t.position $lock(FOR UPDATE OF t)");
 
-    insert_attempts: "INSERT INTO attempts (token, trial, worker, started_ms)
-        SELECT v.token, v.trial, v.worker, v.started_ms FROM $rows(token BIGINT, trial BIGINT, worker BIGINT, started_ms BIGINT) AS v";
+    insert_attempts: "INSERT INTO attempts (token, trial, worker, started_ms, average, ensemble)
+        SELECT v.token, v.trial, v.worker, v.started_ms, v.average, v.ensemble
+        FROM $rows(token BIGINT, trial BIGINT, worker BIGINT, started_ms BIGINT, average TEXT, ensemble BIGINT) AS v";
     move_trials: "UPDATE trials SET state = v.state, lost = v.lost, not_before_ms = v.not_before_ms, holder = v.holder,
             expires_ms = v.expires_ms, result = v.result, earlier = v.earlier,
             reused = CASE WHEN v.state = 'succeeded' AND NOT EXISTS (SELECT 1 FROM attempts AS a WHERE a.token = v.result AND a.trial = trials.id)

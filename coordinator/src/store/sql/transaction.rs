@@ -10,6 +10,7 @@ use sortie_core::job::{ErrorClass, StateName, Timestamp, WAIT_MAX};
 use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::{Fault, QUARANTINE};
+use sortie_core::metrics::Method;
 use sortie_core::parameters::written_numbers;
 use sortie_core::trial::SpecHash;
 
@@ -105,6 +106,7 @@ impl Sweeps for SqlTransaction {
             sweep.planned.into(),
             sweep.expanded.into(),
             sweep.base.into(),
+            sweep.methods().map(Method::as_str).collect::<Vec<_>>().join(" ").into(),
         ];
         self.one_int(self.sql().insert_sweep, args, "sweeps", "id").await.map(SweepKey)
     }

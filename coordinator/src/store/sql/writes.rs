@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sortie_core::code::Code;
+use sortie_core::finetune::Methods;
 use sortie_core::job::ErrorClass;
 use sortie_core::keys::AttemptToken;
 use sortie_core::machine::Fault;
@@ -92,8 +93,12 @@ impl SqlTransaction {
     }
 
     async fn write_attempts(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let new =
-            changes.new_attempts.iter().map(|new| json!([new.token.0, new.trial, new.worker, new.started.0]));
+        let new = changes.new_attempts.iter().map(|new| {
+            let Methods { average, ensemble } = new.methods;
+            let average = average.map(|average| average.to_string());
+            let ensemble = ensemble.map(|ensemble| ensemble.from);
+            json!([new.token.0, new.trial, new.worker, new.started.0, average, ensemble])
+        });
         self.write_rows("insert of attempts", self.sql().insert_attempts, new.collect()).await?;
         let advanced = changes.progress.iter().map(|(token, (before, after))| {
             let class = after.class.map(ErrorClass::as_str);
