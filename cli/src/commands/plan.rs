@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 use sortie_core::combine::{Choice, Combine, SEED};
-use sortie_core::finetune::{Average, AverageEvery, Schedule, Settings};
+use sortie_core::finetune::{Average, AverageEvery, MicroBatch, Schedule, Settings};
 use sortie_core::parameters::{Scalar, number};
 use sortie_core::requirements::Requirements;
 use sortie_core::selection::Selection;
@@ -120,7 +120,11 @@ fn work_rows(work: &Work) -> Vec<(&str, String)> {
                 ),
                 (
                     "a trial",
-                    format!("{updates} updates of {} images per training domain", settings.batch_per_domain),
+                    format!(
+                        "{updates} updates of {} images per training domain{}",
+                        settings.batch_per_domain,
+                        parts(settings.micro_batch)
+                    ),
                 ),
                 ("updates", updates_row(settings)),
             ];
@@ -140,6 +144,14 @@ fn work_rows(work: &Work) -> Vec<(&str, String)> {
             rows.extend(settings.steps.map(|steps| ("a trial", format!("steps 0 to {steps}"))));
             rows
         }
+    }
+}
+
+fn parts(micro_batch: Option<MicroBatch>) -> String {
+    match micro_batch {
+        None => String::new(),
+        Some(MicroBatch::Images(images)) => format!(", computed {images} at a time"),
+        Some(MicroBatch::Auto) => ", computed at once if memory is enough, else in parts".to_owned(),
     }
 }
 

@@ -9,7 +9,9 @@ use serde::{Deserialize, Deserializer};
 
 use super::SpecError;
 use crate::combine::{Choice, CombinationKind};
-use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule};
+use crate::finetune::{
+    Backbone, BatchNorm, BlockNorm, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule,
+};
 use crate::keep::KeepWeights;
 use crate::metrics::{Goal, Method};
 use crate::parameters::Scalar;
@@ -109,6 +111,8 @@ pub struct DataTable {
 pub struct ModelTable {
     pub(super) backbone: Backbone,
     pub(super) finetune: Option<Finetune>,
+    pub(super) block_norm: Option<BlockNorm>,
+    pub(super) batch_norm: Option<BatchNorm>,
     pub(super) weights: Option<String>,
 }
 
@@ -118,6 +122,7 @@ pub struct ModelTable {
 pub struct TrainTable {
     pub(super) steps: Option<u64>,
     pub(super) batch_per_domain: Option<u32>,
+    pub(super) micro_batch: Option<Scalar>,
     pub(super) evaluate_every: Option<u64>,
     pub(super) precision: Option<Precision>,
     pub(super) optimizer: Option<Optimizer>,

@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::sweep::{Grid, SweepSpec};
 use crate::combine::{Combine, SEED};
 use crate::command::CommandSettings;
-use crate::finetune::{Average, AverageEvery, Ensemble, Finetune, Optimizer, Schedule, Settings};
+use crate::finetune::{Average, AverageEvery, Ensemble, Finetune, MicroBatch, Optimizer, Schedule, Settings};
 use crate::keep::Keep;
 use crate::limits::Limits;
 use crate::metrics::MetricSettings;
@@ -98,7 +98,7 @@ impl File {
 
 fn settings_tables(settings: &Settings, file: &mut File) {
     let Settings { dataset, pixels, augment, out_transform, cache_pixels, .. } = settings;
-    let Settings { backbone, weights, finetune, .. } = settings;
+    let Settings { backbone, weights, finetune, block_norm, batch_norm, .. } = settings;
     let DatasetSpec { name, domains, classes, split_by, layout, missing_classes } = dataset;
     file.table("data");
     file.set("dataset", &quoted(name));
@@ -114,6 +114,9 @@ fn settings_tables(settings: &Settings, file: &mut File) {
     file.table("model");
     file.set("backbone", &quoted(backbone.as_str()));
     file.set("finetune", &quoted(finetune.as_str()));
+    let mixes = *finetune == Finetune::Linear;
+    file.set_or("block_norm", mixes.then(|| quoted(block_norm.as_str())), "only of linear fine-tuning");
+    file.set("batch_norm", &quoted(batch_norm.as_str()));
     let weights = (*finetune != Finetune::Scratch).then(|| quoted(weights));
     file.set_or("weights", weights, "none, from scratch");
     train_table(settings, file);
@@ -121,12 +124,18 @@ fn settings_tables(settings: &Settings, file: &mut File) {
 
 fn train_table(settings: &Settings, file: &mut File) {
     let Settings { dataset: _, pixels: _, augment: _, out_transform: _, cache_pixels: _, .. } = settings;
-    let Settings { backbone: _, weights: _, finetune: _, precision, steps, batch_per_domain, .. } = settings;
+    let Settings { backbone: _, weights: _, finetune: _, block_norm: _, batch_norm: _, .. } = settings;
+    let Settings { precision, steps, batch_per_domain, .. } = settings;
     let Settings { evaluate_every, optimizer, momentum, schedule, milestones, gamma, .. } = settings;
-    let Settings { average, ensemble, .. } = settings;
+    let Settings { average, ensemble, micro_batch, .. } = settings;
     file.table("train");
     file.set("steps", &steps.to_string());
     file.set("batch_per_domain", &batch_per_domain.to_string());
+    let micro_batch = micro_batch.map(|micro_batch| match micro_batch {
+        MicroBatch::Images(images) => images.to_string(),
+        MicroBatch::Auto => quoted("auto"),
+    });
+    file.set_or("micro_batch", micro_batch, "all images of a step at once");
     file.set("evaluate_every", &evaluate_every.to_string());
     file.set("precision", &quoted(precision.as_str()));
     file.set("optimizer", &quoted(optimizer.as_str()));

@@ -1,17 +1,22 @@
 //! `[data]`, `[model]` and `[train]`: the settings of fine-tuning.
 
+use std::fmt;
+use std::ops::RangeInclusive;
+
 use super::error::{SpecError, misplaced, wrong};
 use super::file::{AverageTable, DataTable, ModelTable, TrainTable};
 use super::values::check_name;
 use crate::finetune::{
-    Average, AverageEvery, Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule,
-    Settings,
+    Average, AverageEvery, Backbone, BatchNorm, BlockNorm, Ensemble, Finetune, MicroBatch, Optimizer,
+    OutTransform, Precision, Schedule, Settings,
 };
 use crate::parameters::Scalar;
 use crate::trial::DatasetSpec;
 
 /// Far above any real training, and low enough that arithmetic on steps cannot overflow.
 pub(super) const STEPS_MAX: u64 = 100_000_000;
+/// Images of a training domain at a step.
+const BATCH_MAX: u32 = 65_536;
 
 /// Sets every default and checks every range.
 pub(super) fn settings(
@@ -20,14 +25,14 @@ pub(super) fn settings(
     train: TrainTable,
     discovered: Option<&DatasetSpec>,
 ) -> Result<Settings, SpecError> {
-    let ModelTable { backbone, finetune, weights } = model;
+    let ModelTable { backbone, finetune, block_norm, batch_norm, weights } = model;
     let finetune = finetune.unwrap_or(Finetune::Full);
+    let block_norm = checked_block_norm(block_norm, finetune)?;
+    let batch_norm = checked_batch_norm(batch_norm, finetune, backbone)?;
     let weights = network(backbone, finetune, weights)?;
     let pixels = pixels(data.pixels, backbone)?;
-    let cache_pixels = data.cache_pixels;
-    if let Some(side) = cache_pixels.filter(|side| !(16..=16_384).contains(side)) {
-        return wrong("data.cache_pixels", side, "16 to 16384");
-    }
+    let cache_pixels =
+        data.cache_pixels.map(|side| within("data.cache_pixels", side, 16..=16_384)).transpose()?;
     let digits = backbone == Backbone::MnistCnn;
     if digits && data.augment == Some(true) {
         return wrong("data.augment", true, "the training transform is for photographs; mnist-cnn has none");
@@ -41,14 +46,9 @@ pub(super) fn settings(
     if steps > STEPS_MAX {
         return wrong("train.steps", steps, format!("at most {STEPS_MAX}"));
     }
-    let batch_per_domain = batch_per_domain.unwrap_or(32);
-    if !(1..=65_536).contains(&batch_per_domain) {
-        return wrong("train.batch_per_domain", batch_per_domain, "1 to 65536");
-    }
-    let evaluate_every = evaluate_every.unwrap_or(300);
-    if !(1..=STEPS_MAX).contains(&evaluate_every) {
-        return wrong("train.evaluate_every", evaluate_every, format!("1 to {STEPS_MAX}"));
-    }
+    let batch_per_domain = within("train.batch_per_domain", batch_per_domain.unwrap_or(32), 1..=BATCH_MAX)?;
+    let micro_batch = train.micro_batch.map(micro_batch).transpose()?;
+    let evaluate_every = within("train.evaluate_every", evaluate_every.unwrap_or(300), 1..=STEPS_MAX)?;
     let optimizer = optimizer.unwrap_or(Optimizer::Sgd);
     let momentum = checked_momentum(momentum, optimizer)?;
     let Rate { schedule, milestones, gamma } = rate(train.schedule, train.milestones, train.gamma, steps)?;
@@ -57,11 +57,14 @@ pub(super) fn settings(
         return wrong("train.ensemble.from", from, format!("at most train.steps, {steps}"));
     }
     let average = train.average.map(|table| average(table, steps)).transpose()?;
-    if average.is_some() && finetune == Finetune::Scratch && backbone.has_batch_norm() {
-        let reason = "with finetune = \"scratch\" the statistics of live BatchNorm layers do not average; train a pretrained network, or one without BatchNorm";
+    if average.is_some() && batch_norm == BatchNorm::Live {
+        let reason = "the statistics of live BatchNorm layers do not average; model.batch_norm = \"frozen\" has none, nor has a pretrained network";
         return misplaced("train.average", reason);
     }
-    let precision = precision.unwrap_or(Precision::Fp32);
+    if micro_batch.is_some() && (batch_norm == BatchNorm::Live || block_norm == BlockNorm::Batch) {
+        let reason = "BatchNorm normalises by the whole batch here, which a part of it does not show; model.batch_norm = \"frozen\" and model.block_norm = \"none\" do not";
+        return misplaced("train.micro_batch", reason);
+    }
     Ok(Settings {
         dataset,
         pixels,
@@ -71,9 +74,12 @@ pub(super) fn settings(
         backbone,
         weights,
         finetune,
-        precision,
+        block_norm,
+        batch_norm,
+        precision: precision.unwrap_or(Precision::Fp32),
         steps,
         batch_per_domain,
+        micro_batch,
         evaluate_every,
         optimizer,
         momentum,
@@ -83,6 +89,54 @@ pub(super) fn settings(
         average,
         ensemble,
     })
+}
+
+fn within<T: PartialOrd + fmt::Display + fmt::Debug>(
+    key: &str,
+    value: T,
+    allowed: RangeInclusive<T>,
+) -> Result<T, SpecError> {
+    if !allowed.contains(&value) {
+        return wrong(key, value, format!("{} to {}", allowed.start(), allowed.end()));
+    }
+    Ok(value)
+}
+
+/// Only linear fine-tuning mixes blocks.
+fn checked_block_norm(block_norm: Option<BlockNorm>, finetune: Finetune) -> Result<BlockNorm, SpecError> {
+    match block_norm {
+        Some(block_norm) if finetune != Finetune::Linear => wrong(
+            "model.block_norm",
+            block_norm.as_str(),
+            format!("only linear fine-tuning mixes blocks, and model.finetune is {finetune}"),
+        ),
+        other => Ok(other.unwrap_or_default()),
+    }
+}
+
+/// From scratch statistics are live unless the file says otherwise; pretrained ones are always frozen.
+fn checked_batch_norm(
+    batch_norm: Option<BatchNorm>,
+    finetune: Finetune,
+    backbone: Backbone,
+) -> Result<BatchNorm, SpecError> {
+    let may_be_live = finetune == Finetune::Scratch && backbone.has_batch_norm();
+    match batch_norm {
+        Some(BatchNorm::Live) if !backbone.has_batch_norm() => wrong(
+            "model.batch_norm",
+            "live",
+            format!("{backbone} has no BatchNorm layers; allowed: \"frozen\""),
+        ),
+        Some(BatchNorm::Live) if !may_be_live => wrong(
+            "model.batch_norm",
+            "live",
+            format!(
+                "\"frozen\", for model.finetune is {finetune}: only training from scratch moves the statistics"
+            ),
+        ),
+        None if may_be_live => Ok(BatchNorm::Live),
+        other => Ok(other.unwrap_or_default()),
+    }
 }
 
 /// Only sgd has momentum.
@@ -174,6 +228,21 @@ fn rate(
         return wrong("train.milestones", milestones, "at most 1000 ascending steps above 0");
     }
     Ok(Rate { schedule, milestones, gamma })
+}
+
+fn micro_batch(value: Scalar) -> Result<MicroBatch, SpecError> {
+    match value {
+        Scalar::Text(text) if text == "auto" => Ok(MicroBatch::Auto),
+        Scalar::Number(images)
+            if images.get().fract() == 0.0 && (1.0..=f64::from(BATCH_MAX)).contains(&images.get()) =>
+        {
+            Ok(MicroBatch::Images(images.get() as u32))
+        }
+        other => {
+            let allowed = format!("a whole number of images, 1 to {BATCH_MAX}, or \"auto\"");
+            wrong("train.micro_batch", other, allowed)
+        }
+    }
 }
 
 fn average(table: AverageTable, steps: u64) -> Result<Average, SpecError> {

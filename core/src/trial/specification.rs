@@ -10,7 +10,7 @@ use crate::finetune::{AXES, FinetuneSpec, NoParameter, Settings};
 use crate::parameters::Scalar;
 
 /// Raised whenever the numbers of a trial with an unchanged specification would change. It is part of every trial's identity.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// What the trials of a sweep run; everything that they share and that decides their numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
