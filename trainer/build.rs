@@ -23,8 +23,12 @@ fn main() {
 
 /// What tch lacks, in C++ against libtorch's headers and with the flags of torch-sys.
 fn compile_additions(include: &Path) {
-    const SOURCES: [&str; 3] =
-        ["src/libtorch/kernels.cpp", "src/libtorch/gpu.cpp", "src/libtorch/version.cpp"];
+    const SOURCES: [&str; 4] = [
+        "src/libtorch/kernels.cpp",
+        "src/libtorch/tf32.cpp",
+        "src/libtorch/gpu.cpp",
+        "src/libtorch/version.cpp",
+    ];
     println!("cargo::rerun-if-changed=src/libtorch");
     let mut build = cc::Build::new();
     build.cpp(true).pic(true).warnings(false).opt_level(2).flag("-std=c++17");

@@ -93,22 +93,47 @@ pub enum Finetune {
     Full,
     /// A mixture of the last three blocks' outputs and a last layer on it; the backbone stays as it is (paper, section 4.3).
     Linear,
-    /// All of them, from random initial values, BatchNorm statistics updated.
+    /// All of them, from random initial values.
     Scratch,
 }
 named!(Finetune, "kind of fine-tuning", { Full => "full", Linear => "linear", Scratch => "scratch" });
 
-/// The number format of the arithmetic.
+/// How linear fine-tuning normalises the blocks' outputs before it mixes them (docs/protocol.md, "Model").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BlockNorm {
+    /// Not at all, as the reference code does; every other kind of fine-tuning has this value.
+    #[default]
+    None,
+    /// By a BatchNorm without weight and bias, our reading of the paper's text.
+    Batch,
+}
+named!(BlockNorm, "normalisation of the blocks", { None => "none", Batch => "batch" });
+
+/// Which statistics the backbone's BatchNorm layers use in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BatchNorm {
+    /// Those of the beginning, which never change: of the pretrained weights, or from scratch mean 0 and variance 1.
+    #[default]
+    Frozen,
+    /// The batch's. They move running ones, which evaluation uses.
+    Live,
+}
+named!(BatchNorm, "kind of BatchNorm", { Frozen => "frozen", Live => "live" });
+
+/// The number format of the arithmetic. The last layer, the loss and the transforms of images are in IEEE single precision in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// IEEE single precision throughout.
     Fp32,
-    /// Single precision whose products a GPU may round to TF32, as the reference code runs on Ampere and later; on a CPU the same as fp32.
+    /// PyTorch's defaults, which the reference code uses: a GPU may round convolutions to TF32, matrix products are in single precision. On
+    /// a CPU the same as fp32.
+    Reference,
+    /// A GPU may round convolutions and matrix products of the backbone to TF32; on a CPU the same as fp32.
     Tf32,
     /// Weights, momentum, averages and loss in single precision, the backbone's arithmetic in bfloat16.
     Bf16,
 }
-named!(Precision, "precision", { Fp32 => "fp32", Tf32 => "tf32", Bf16 => "bf16" });
+named!(Precision, "precision", { Fp32 => "fp32", Reference => "reference", Tf32 => "tf32", Bf16 => "bf16" });
 
 /// The rule by which gradients change weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,6 +172,25 @@ impl fmt::Display for AverageEvery {
         match self {
             Self::Steps(steps) => write!(f, "{steps}"),
             Self::Evaluation => write!(f, "evaluation"),
+        }
+    }
+}
+
+/// How many images of a training step are computed at a time (docs/protocol.md, "Optimisation").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MicroBatch {
+    /// So many, in the batch's order; the last part may be smaller.
+    Images(u32),
+    /// All of them, and after memory was not enough half as many.
+    Auto,
+}
+
+impl fmt::Display for MicroBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Images(images) => write!(f, "{images}"),
+            Self::Auto => write!(f, "auto"),
         }
     }
 }
@@ -247,12 +291,18 @@ pub struct Settings {
     pub weights: String,
     /// Which weights are trained.
     pub finetune: Finetune,
+    /// Of linear fine-tuning only.
+    pub block_norm: BlockNorm,
+    /// Of the backbone; live only from scratch, and only of a network that has such layers.
+    pub batch_norm: BatchNorm,
     /// Number format of the arithmetic.
     pub precision: Precision,
     /// Index of the last step: `steps + 1` updates are made (docs/protocol.md, "Optimisation").
     pub steps: u64,
     /// Images drawn from each training domain at each step.
     pub batch_per_domain: u32,
+    /// The parts in which a step's images are computed; all at once if none.
+    pub micro_batch: Option<MicroBatch>,
     /// The model is evaluated at steps 0, k, 2k, ... and at the last step.
     pub evaluate_every: u64,
     /// The rule by which gradients change weights.
@@ -291,9 +341,12 @@ impl Settings {
             backbone,
             weights: backbone.as_str().to_owned(),
             finetune: Finetune::Full,
+            block_norm: BlockNorm::None,
+            batch_norm: BatchNorm::Frozen,
             precision: Precision::Fp32,
             steps: 10_000,
             batch_per_domain: 32,
+            micro_batch: None,
             evaluate_every: 300,
             optimizer: Optimizer::Sgd,
             momentum: 0.9,
@@ -399,6 +452,11 @@ impl FinetuneSpec {
     /// Whether the logits of the evaluation at this step enter the ensemble.
     pub fn is_in_ensemble(&self, step: u64) -> bool {
         self.settings.ensemble.is_some_and(|ensemble| step >= ensemble.from) && self.is_evaluation_step(step)
+    }
+
+    /// The images of a training step.
+    pub fn batch(&self) -> u64 {
+        u64::from(self.settings.batch_per_domain) * self.training_domains().count() as u64
     }
 
     /// The methods that this trial evaluates, plain first.

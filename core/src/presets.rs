@@ -28,8 +28,15 @@ pub const PRESETS: &[Preset] = presets![
     "scratch",
     "domainnet",
     "no-selection",
+    "pretraining",
+    "resnet152",
+    "vit-l-16",
+    "lr-and-batch",
     "domainbed-random",
 ];
+
+/// How the line begins that says which figure or table a preset makes.
+const MAKES: &str = "Makes ";
 
 /// A preset by its name.
 pub fn find(name: &str) -> Option<&'static Preset> {
@@ -37,10 +44,24 @@ pub fn find(name: &str) -> Option<&'static Preset> {
 }
 
 impl Preset {
-    /// What it is, in the words of its first lines.
+    /// The words of its first lines.
+    fn comment(&self) -> impl Iterator<Item = &'static str> {
+        self.text.lines().map_while(|line| line.strip_prefix("# "))
+    }
+
+    /// What it is.
     pub fn about(&self) -> String {
-        let comment = self.text.lines().map_while(|line| line.strip_prefix("# "));
-        comment.collect::<Vec<_>>().join(" ")
+        self.comment().take_while(|line| !line.starts_with(MAKES)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Which figure or table its results make.
+    pub fn makes(&self) -> &'static str {
+        self.comment().find_map(|line| line.strip_prefix(MAKES)).unwrap_or_default().trim_end_matches('.')
+    }
+
+    /// The command that makes it, of the sweep on the preset's own dataset.
+    pub fn command(&self) -> &'static str {
+        self.comment().find(|line| line.starts_with("sortie ")).unwrap_or_default()
     }
 
     /// The file's text. With a dataset it is about that one, and the sweep is named after both.
@@ -66,7 +87,7 @@ mod tests {
             .iter()
             .map(|preset| SweepSpec::parse(&preset.text(None), None).unwrap().trials_planned().unwrap())
             .collect();
-        assert_eq!(planned, [160, 288, 144, 152, 168, 192, 288, 432, 288, 240]);
+        assert_eq!(planned, [160, 288, 144, 152, 168, 192, 288, 432, 288, 640, 288, 288, 384, 240]);
         for preset in PRESETS {
             let sweep = SweepSpec::parse(&preset.text(Some("office_home")), None).unwrap();
             assert_eq!(
@@ -74,6 +95,8 @@ mod tests {
                 (format!("{}-office_home", preset.name), Some("office_home"))
             );
             assert!(preset.about().contains("trials"), "{}", preset.about());
+            assert!(!preset.about().contains("Makes") && !preset.makes().is_empty(), "{}", preset.name);
+            assert!(preset.command().contains(&format!(" {} ", preset.name)), "{}", preset.command());
         }
     }
 

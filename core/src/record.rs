@@ -56,4 +56,7 @@ pub struct Fingerprint {
     /// What ran. The worker adds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Box<Code>>,
+    /// Images of a training step that are computed at a time, where `micro_batch = "auto"` made them fewer than all: memory was not enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<u32>,
 }

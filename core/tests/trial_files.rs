@@ -77,10 +77,13 @@ cache_pixels = 300
 [model]
 backbone = "resnet50-v1"
 finetune = "linear"
+block_norm = "none"
+batch_norm = "frozen"
 weights = "mine"
 [train]
 steps = 70
 batch_per_domain = 3
+micro_batch = 5
 evaluate_every = 7
 precision = "bf16"
 momentum = 0
@@ -253,11 +256,12 @@ prop_compose! {
         model in select(&[
             "backbone = 'resnet50-v2'\nfinetune = 'full'", "backbone = 'resnet50-v2'\nfinetune = 'linear'",
             "backbone = 'resnet18'\nfinetune = 'scratch'", "backbone = 'vit-b-16'", "backbone = 'efficientnet-lite1'\nweights = 'w'",
-            "backbone = 'mnist-cnn'\nfinetune = 'scratch'",
+            "backbone = 'mnist-cnn'\nfinetune = 'scratch'", "backbone = 'resnet18'\nfinetune = 'scratch'\nbatch_norm = 'frozen'",
+            "backbone = 'resnet101'\nfinetune = 'linear'\nblock_norm = 'batch'",
         ][..]),
         data in subsequence(&["group = 'stem'", "layout = '{domain}/{class}/x'\nclasses = ['b', 'a']\ndomains = ['y', 'x', 'z']",
             "missing_classes = 'allow'", "out_transform = 'eval'", "cache_pixels = 64"][..], 0..=5),
-        train in subsequence(&["batch_per_domain = 1", "evaluate_every = 11", "precision = 'tf32'", "ensemble = { from = 20 }"][..], 0..=4),
+        train in subsequence(&["batch_per_domain = 1", "micro_batch = 3", "micro_batch = 'auto'", "evaluate_every = 11", "precision = 'reference'", "ensemble = { from = 20 }"][..], 0..=6),
         optimizer in maybe(&["optimizer = 'adamw'", "optimizer = 'sgd'\nmomentum = 0.3", "momentum = 0"]),
         schedule in maybe(&["schedule = 'cosine'", "milestones = []", "milestones = [1, 20]\ngamma = 0.3", "gamma = 1"]),
         average in maybe(&["average = { from = 3 }", "average = { from = 3, every = 4 }", "average = { from = 3, every = 'evaluation' }"]),

@@ -120,6 +120,7 @@ CREATE TABLE attempts (
     weights_digest TEXT,
     code TEXT,
     code_name TEXT,
+    micro_batch BIGINT,
     resumed_token BIGINT,
     resumed_step BIGINT,
     exact BIGINT NOT NULL DEFAULT 1 CHECK (exact IN (0, 1)),

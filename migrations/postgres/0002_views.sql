@@ -31,7 +31,7 @@ SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p
     a.step, a.started_ms, a.ended_ms, w.host || ':' || CAST(w.pid AS TEXT) AS worker,
     a.device, a.software, a.exact,
     a.dataset_digest, a.weights_digest, p.reused,
-    a.libtorch, a.threads, a.code, a.code_name
+    a.libtorch, a.threads, a.code, a.code_name, a.micro_batch
 FROM trial_points AS p
 LEFT JOIN attempts AS a ON a.token = COALESCE(p.holder, p.result, p.accepted)
 LEFT JOIN workers AS w ON w.id = a.worker;

@@ -125,6 +125,7 @@ CREATE TABLE attempts (
     weights_digest TEXT,
     code           TEXT,                   -- what ran, as JSON; NULL: not known
     code_name      TEXT,                   -- its name, such as 3f2a91c/9b01d2e: attempts that ran the same have the same
+    micro_batch    INTEGER,                -- images of a step that were computed at a time; NULL: what the trial says
     resumed_token  INTEGER,                -- the attempt whose checkpoint it went on from; NULL if it began at step 0
     resumed_step   INTEGER,                -- the last step that it did not make itself
     exact          INTEGER NOT NULL DEFAULT 1 CHECK (exact IN (0, 1)), -- 0: resumed on another device, thread count or libtorch

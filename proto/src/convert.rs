@@ -7,7 +7,7 @@ use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::code::Code;
 use sortie_core::combine::{Combination, Member};
 use sortie_core::command::CommandSettings;
-use sortie_core::finetune::{Average, AverageEvery, Ensemble, Settings};
+use sortie_core::finetune::{Average, AverageEvery, Ensemble, MicroBatch, Settings};
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
@@ -89,9 +89,15 @@ impl From<&Settings> for v1::Settings {
             out_transform: settings.out_transform.to_string(),
             backbone: settings.backbone.to_string(),
             finetune: settings.finetune.to_string(),
+            block_norm: settings.block_norm.to_string(),
+            batch_norm: settings.batch_norm.to_string(),
             precision: settings.precision.to_string(),
             steps: settings.steps,
             batch_per_domain: settings.batch_per_domain,
+            micro_batch: settings.micro_batch.map(|micro_batch| match micro_batch {
+                MicroBatch::Images(images) => images,
+                MicroBatch::Auto => 0,
+            }),
             evaluate_every: settings.evaluate_every,
             momentum: settings.momentum,
             milestones: settings.milestones.clone(),
@@ -121,9 +127,15 @@ impl TryFrom<v1::Settings> for Settings {
             out_transform: parse("settings.out_transform", &wire.out_transform)?,
             backbone: parse("settings.backbone", &wire.backbone)?,
             finetune: parse("settings.finetune", &wire.finetune)?,
+            block_norm: parse("settings.block_norm", &wire.block_norm)?,
+            batch_norm: parse("settings.batch_norm", &wire.batch_norm)?,
             precision: parse("settings.precision", &wire.precision)?,
             steps: wire.steps,
             batch_per_domain: wire.batch_per_domain,
+            micro_batch: wire.micro_batch.map(|images| match images {
+                0 => MicroBatch::Auto,
+                images => MicroBatch::Images(images),
+            }),
             evaluate_every: wire.evaluate_every,
             momentum: wire.momentum,
             milestones: wire.milestones,
@@ -407,19 +419,20 @@ impl From<v1::TrainingLoss> for TrainingLoss {
 
 impl From<Fingerprint> for v1::Fingerprint {
     fn from(fingerprint: Fingerprint) -> Self {
-        let Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest, code } =
+        let Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest, .. } =
             fingerprint;
+        let Fingerprint { code, micro_batch, .. } = fingerprint;
         let code = code.map(|code| code.text()).unwrap_or_default();
-        Self { software, libtorch, device, threads, dataset_digest, weights_digest, code }
+        Self { software, libtorch, device, threads, dataset_digest, weights_digest, code, micro_batch }
     }
 }
 
 impl From<v1::Fingerprint> for Fingerprint {
     fn from(wire: v1::Fingerprint) -> Self {
-        let v1::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest, code } =
+        let v1::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest, .. } =
             wire;
-        let code = Code::read(&code).map(Box::new);
-        Self { software, libtorch, device, threads, dataset_digest, weights_digest, code }
+        let (code, micro_batch) = (Code::read(&wire.code).map(Box::new), wire.micro_batch);
+        Self { software, libtorch, device, threads, dataset_digest, weights_digest, code, micro_batch }
     }
 }
 

@@ -37,6 +37,8 @@ const SWEEPS: [&str; 5] = [
     missing_classes = "allow"
     [model]
     backbone = "efficientnet-lite0"
+    [train]
+    micro_batch = "auto"
     [grid]
     dropout = [0.0, 0.9]
     lr = 1e-3
@@ -142,15 +144,19 @@ fn evaluation() -> impl Strategy<Value = Evaluation> {
 
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
     let code = option::of("[a-z0-9+]{1,9}".prop_map(|build| Box::new(Code::of_build(&build))));
-    (".{0,9}", ".{0,9}", ".{0,9}", any::<u32>(), ".{0,9}", ".{0,9}", code).prop_map(
-        |(software, libtorch, device, threads, dataset_digest, weights_digest, code)| Fingerprint {
-            software,
-            libtorch,
-            device,
-            threads,
-            dataset_digest,
-            weights_digest,
-            code,
+    let micro_batch = option::of(any::<u32>());
+    (".{0,9}", ".{0,9}", ".{0,9}", any::<u32>(), ".{0,9}", ".{0,9}", code, micro_batch).prop_map(
+        |(software, libtorch, device, threads, dataset_digest, weights_digest, code, micro_batch)| {
+            Fingerprint {
+                software,
+                libtorch,
+                device,
+                threads,
+                dataset_digest,
+                weights_digest,
+                code,
+                micro_batch,
+            }
         },
     )
 }

@@ -98,7 +98,9 @@ impl TrialError {
 
     /// Classifies an error text of libtorch. Its C interface gives nothing but text, so only this function matches on a message.
     pub(crate) fn from_libtorch_text(text: &str) -> Self {
-        let out_of_memory = ["out of memory", "can't allocate memory", "not enough memory"];
+        // The last one is what NVIDIA's libraries say who asked for memory of their own.
+        let out_of_memory =
+            ["out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED"];
         let line = first_line(text);
         if out_of_memory.iter().any(|phrase| text.contains(phrase)) {
             // Advice about PyTorch's settings follows.
@@ -157,6 +159,8 @@ mod tests {
             TrialError::from_libtorch_text(advice).to_string(),
             "out of memory: CUDA out of memory. Tried to allocate 2 GiB."
         );
+        let cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`";
+        assert_eq!(TrialError::from_libtorch_text(cublas).class(), Some(ErrorClass::OutOfMemory));
         let unrepeatable = "Internal torch error: foo_backward_cuda does not have a deterministic implementation, but you set 'torch.use_...'";
         let error = TrialError::from_libtorch_text(unrepeatable);
         assert_eq!(error.class(), Some(ErrorClass::BadConfig));

@@ -9,7 +9,7 @@ use sortie_trainer::process;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["trial"] => process::run(),
+        ["trial", device] => process::run(device),
         ["probe"] => probe::run(),
         ["request", text] => match serde_json::from_str::<Request>(text) {
             Ok(request) => run(&request),

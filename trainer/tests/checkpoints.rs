@@ -21,7 +21,7 @@ use std::process::Command;
 
 use pickler::{Py, archive, dict, global, ordered, stream};
 use process::Interruption;
-use sortie_core::finetune::{Backbone, Precision};
+use sortie_core::finetune::{Backbone, BatchNorm, Precision};
 use sortie_core::job::Outcome;
 use sortie_trainer::model::{self, FetchRequest, Fetched, LoadRequest, NamedTensor};
 use tch::{Device, Kind, Tensor};
@@ -36,6 +36,7 @@ fn request<'a>(cache: &'a Path, weights: &'a str) -> LoadRequest<'a> {
         seed: 7,
         device: Device::Cpu,
         precision: Precision::Fp32,
+        batch_norm: BatchNorm::Frozen,
     }
 }
 

@@ -5,11 +5,20 @@
     reason = "only tests call the functions between them, and clippy.toml excuses only those"
 )]
 
-use sortie_core::finetune::{Backbone, Precision};
+use sortie_core::finetune::{Backbone, BatchNorm, Precision};
 use sortie_trainer::model::{self, LoadRequest, NamedTensor, Pass, Source, StateDict};
 use tch::{Device, Kind, Tensor, no_grad};
 
 fn scratch(backbone: Backbone, seed: u64, precision: Precision) -> Box<dyn model::Backbone> {
+    fresh(backbone, seed, precision, BatchNorm::Live)
+}
+
+fn fresh(
+    backbone: Backbone,
+    seed: u64,
+    precision: Precision,
+    batch_norm: BatchNorm,
+) -> Box<dyn model::Backbone> {
     let request = LoadRequest {
         cache: "nowhere".as_ref(),
         backbone,
@@ -17,6 +26,7 @@ fn scratch(backbone: Backbone, seed: u64, precision: Precision) -> Box<dyn model
         seed,
         device: Device::Cpu,
         precision,
+        batch_norm,
     };
     let fresh = model::load(&request).unwrap();
     assert!(fresh.weights_digest.is_empty() && fresh.head.is_none());
@@ -108,6 +118,23 @@ fn live_statistics_move_in_training_only_and_frozen_ones_never() {
     }
     assert!(distance(&trained, &evaluated) > 0.1);
     assert_eq!(copies(frozen.as_ref()), frozen_before);
+}
+
+#[test]
+fn fresh_values_with_frozen_statistics_are_those_of_a_file() {
+    for (backbone, pixels) in [(Backbone::ResNet18, 64), (Backbone::EfficientNetLite0, 64)] {
+        let ours = fresh(backbone, 1, Precision::Fp32, BatchNorm::Frozen);
+        let other = frozen(ours.as_ref(), backbone, Precision::Fp32);
+        let live = scratch(backbone, 1, Precision::Fp32);
+        let x = images(2, pixels);
+        let trained = ours.features(&x, Pass::Train).unwrap();
+        assert_eq!(trained, other.features(&x, Pass::Train).unwrap(), "{backbone}");
+        assert!(distance(&trained, &live.features(&x, Pass::Train).unwrap()) > 0.1, "{backbone}");
+        for NamedTensor { name, tensor } in ours.buffers() {
+            let initial = if name.ends_with("running_var") { 1.0 } else { 0.0 };
+            assert!((tensor - initial).abs().max().double_value(&[]) == 0.0, "{backbone}: {name} moved");
+        }
+    }
 }
 
 #[test]

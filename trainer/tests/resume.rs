@@ -14,7 +14,9 @@ mod tiny;
 
 use process::{Interruption, ProcessOutput, TestFolders, folders};
 use sortie_core::artifact::{CheckpointRef, Resumed};
-use sortie_core::finetune::{Average, AverageEvery, Ensemble, Finetune, FinetuneSpec};
+use sortie_core::finetune::{
+    Average, AverageEvery, BatchNorm, BlockNorm, Ensemble, Finetune, FinetuneSpec, MicroBatch,
+};
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keys::AttemptToken;
 
@@ -45,9 +47,8 @@ fn spec(finetune: Finetune, dropout: f64) -> FinetuneSpec {
     (spec.settings.steps, spec.settings.evaluate_every, spec.settings.milestones) = (LAST, 3, vec![5]);
     if finetune == Finetune::Scratch {
         spec.settings.weights = String::new();
-    } else {
-        spec.settings.average = Some(Average { from: 2, every: AverageEvery::Steps(1) });
     }
+    spec.settings.average = Some(Average { from: 2, every: AverageEvery::Steps(1) });
     spec.settings.ensemble = Some(Ensemble { from: 3 });
     spec.point.dropout = dropout;
     spec
@@ -55,10 +56,13 @@ fn spec(finetune: Finetune, dropout: f64) -> FinetuneSpec {
 
 /// Runs a trial without interruption, then killed after each of these steps and resumed, and compares every byte.
 fn check(finetune: Finetune, dropout: f64, kills: &[u64]) {
+    check_spec(&spec(finetune, dropout), kills);
+}
+
+fn check_spec(spec: &FinetuneSpec, kills: &[u64]) {
     let root = tempfile::tempdir().unwrap();
     let folders = folders(root.path());
-    let spec = spec(finetune, dropout);
-    let uninterrupted = run(&spec, &folders, 1, Vec::new(), Interruption::default());
+    let uninterrupted = run(spec, &folders, 1, Vec::new(), Interruption::default());
     assert_eq!(uninterrupted.outcome, Some(Outcome::Succeeded), "{}", uninterrupted.printed);
     assert_eq!(uninterrupted.losses.len() as u64, LAST + 1);
     let log = &uninterrupted.printed;
@@ -69,10 +73,10 @@ fn check(finetune: Finetune, dropout: f64, kills: &[u64]) {
     assert!(log.contains("\nfinal-weights of the plain model after step 9 ("), "{log}");
     for &kill_at in kills {
         let token = 10 + 2 * kill_at as i64;
-        let killed = run(&spec, &folders, token, Vec::new(), killed_at(kill_at));
+        let killed = run(spec, &folders, token, Vec::new(), killed_at(kill_at));
         assert_eq!(killed.outcome, None, "it was to be killed");
         let resumed =
-            run(&spec, &folders, token + 1, killed.checkpoints(AttemptToken(token)), Interruption::default());
+            run(spec, &folders, token + 1, killed.checkpoints(AttemptToken(token)), Interruption::default());
         assert_eq!(resumed.outcome, Some(Outcome::Succeeded), "{}", resumed.printed);
         let expected =
             kill_at.checked_sub(3).map(|step| Resumed { token: AttemptToken(token), step, exact: true });
@@ -82,7 +86,7 @@ fn check(finetune: Finetune, dropout: f64, kills: &[u64]) {
             format!("resumed after step {}", resumed.step)
         });
         assert!(resumed.printed.contains(&format!("\n{begins}\n")), "no {begins} in {}", resumed.printed);
-        assert_eq!(resumed.result(), uninterrupted.result(), "{finetune} {dropout}, killed at {kill_at}");
+        assert_eq!(resumed.result(), uninterrupted.result(), "{:?}, killed at {kill_at}", spec.settings);
     }
 }
 
@@ -96,12 +100,28 @@ fn full_fine_tuning_resumes_to_the_byte() {
 fn linear_fine_tuning_resumes_to_the_byte() {
     check(Finetune::Linear, 0.0, &[3, 4, 6, 7, 9]);
     check(Finetune::Linear, 0.9, &[1, 3, 5, 6, 8]);
+    let mut normalised = spec(Finetune::Linear, 0.5);
+    normalised.settings.block_norm = BlockNorm::Batch;
+    check_spec(&normalised, &[3, 5, 8]);
 }
 
 #[test]
 fn training_from_scratch_resumes_to_the_byte() {
-    check(Finetune::Scratch, 0.0, &[3, 4, 5, 7, 9]);
-    check(Finetune::Scratch, 0.5, &[3, 4, 6, 7, 8]);
+    for (dropout, kills) in [(0.0, [3, 4, 5, 7, 9]), (0.5, [3, 4, 6, 7, 8])] {
+        let mut live = spec(Finetune::Scratch, dropout);
+        (live.settings.batch_norm, live.settings.average) = (BatchNorm::Live, None);
+        check_spec(&live, &kills);
+    }
+    check(Finetune::Scratch, 0.5, &[4, 7]);
+}
+
+#[test]
+fn a_step_in_parts_resumes_to_the_byte() {
+    for micro_batch in [MicroBatch::Images(3), MicroBatch::Auto] {
+        let mut parts = spec(Finetune::Full, 0.5);
+        parts.settings.micro_batch = Some(micro_batch);
+        check_spec(&parts, &[4, 7]);
+    }
 }
 
 #[test]

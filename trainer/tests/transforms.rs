@@ -1,5 +1,5 @@
-//! Crop, resize, mirror, colour jitter, grayscale and normalisation against torchvision's tensor functions with the same parameters;
-//! fixtures/make_transform_fixtures.py made the expected values.
+//! Crop, resize, mirror, colour jitter, grayscale and normalisation against torchvision's tensor functions with the same parameters and
+//! Pillow's gray; fixtures/make_transform_fixtures.py made the expected values.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy.toml excuses only functions that are tests themselves, not their helpers"
@@ -83,4 +83,28 @@ fn the_evaluation_transform_is_torchvisions_rounded_to_eight_bits() {
     // Two passes that round, half a level each, and a little for Pillow's integer weights.
     let levels = difference * 0.224 * 255.0;
     assert!(levels <= 1.5, "{levels} levels");
+}
+
+#[test]
+fn an_images_gray_is_pillows_before_it_rounds() {
+    let fixture = Fixture::read("transforms.safetensors");
+    let side = PIXELS as usize;
+    let bytes = |name: &str| Vec::<u8>::try_from(fixture.get(name).flatten(0, -1)).unwrap();
+    for (colour, gray) in bytes("colours").chunks(3).zip(bytes("gray")) {
+        let pixels = colour.repeat(side * side).into_boxed_slice();
+        let image = DecodedImage { height: side, width: side, pixels };
+        // Nothing but grayscale.
+        let crop = [0.0, 0.0, PIXELS as f64, PIXELS as f64, 0.0];
+        let jitter = [0.0, 1.0, 2.0, 3.0, 1.0, 1.0, 1.0, 0.0, 1.0];
+        let sample =
+            Sample { image: image.view(), augmentation: augmentation(&[&crop[..], &jitter].concat()) };
+        let input = normaliser().input(&[sample]).unwrap();
+        let Normalisation { mean, deviation } = Normalisation::IMAGENET;
+        for channel in 0..3 {
+            let value = input.double_value(&[0, channel as i64, 7, 7]);
+            let level = 255.0 * (value * deviation[channel] + mean[channel]);
+            // Pillow rounds; its weights are those numbers in 16 bits.
+            assert!((level - f64::from(gray)).abs() < 0.503, "{colour:?}: {level} where Pillow has {gray}");
+        }
+    }
 }

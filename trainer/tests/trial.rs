@@ -18,7 +18,7 @@ use std::sync::Arc;
 use common::cache_dir;
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::catalogue;
-use sortie_core::finetune::FinetuneSpec;
+use sortie_core::finetune::{FinetuneSpec, MicroBatch};
 use sortie_core::metrics::{Evaluation, Score, SplitName, TrainingLoss};
 use sortie_core::record::Fingerprint;
 use sortie_trainer::error::{SinkError, TrialError};
@@ -154,6 +154,30 @@ fn each_random_choice_moves_with_its_own_setting_only() {
     assert_eq!(plain, first_loss(&|spec| (spec.point.dropout, spec.point.lr) = (0.0, 1e-3)));
     assert_ne!(plain, first_loss(&|spec| (spec.point.dropout, spec.point.seed) = (0.0, 1)));
     assert_ne!(plain, first_loss(&|spec| (spec.point.dropout, spec.point.split_seed) = (0.0, 1)));
+}
+
+#[test]
+fn a_step_in_parts_is_the_whole_step_but_for_rounding() {
+    let root = tempfile::tempdir().unwrap();
+    write_tiny(root.path());
+    let with = |micro_batch: Option<MicroBatch>| {
+        let mut spec = spec(tiny(), "pen");
+        (spec.settings.micro_batch, spec.settings.steps) = (micro_batch, 5);
+        run(&spec, root.path())
+    };
+    let whole = with(None);
+    // Parts that hold everything are the whole step, to the byte.
+    for micro_batch in [MicroBatch::Auto, MicroBatch::Images(8), MicroBatch::Images(65_536)] {
+        assert_eq!(with(Some(micro_batch)).text, whole.text, "{micro_batch}");
+    }
+    // Eight images: the last part is smaller. Later losses show the gradients of all steps before them.
+    for images in [1, 3, 4] {
+        let parts = with(Some(MicroBatch::Images(images)));
+        assert_eq!(parts.losses.len(), whole.losses.len());
+        for (step, (part, whole)) in parts.losses.iter().zip(&whole.losses).enumerate() {
+            assert!((part - whole).abs() < 1e-3 * whole, "{images} at step {step}: {part} {whole}");
+        }
+    }
 }
 
 #[test]

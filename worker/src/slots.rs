@@ -63,6 +63,11 @@ impl TakenSlot {
         &self.slots.all[self.index]
     }
 
+    /// Which of the worker's slots it is.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     /// Its device does not work any more: no attempt gets it again. Returns whether slots with other devices are left.
     pub(crate) fn lose_device(&self, reason: &str) -> bool {
         let mut state = self.slots.lock();

@@ -67,11 +67,19 @@ impl StateDir {
 
     /// Notes that the process group led by this process runs, until the note is dropped.
     pub(crate) fn running(&self, pid: i32) -> Running<'_> {
-        let leader = ProcessId::of(pid);
-        if let Some(leader) = leader {
-            self.change(|groups| groups.push(leader));
+        Running { state_dir: self, leader: self.note(pid) }
+    }
+
+    /// Notes that the process group led by this process runs, if that is not noted yet. Groups that have ended are forgotten.
+    pub(crate) fn note(&self, pid: i32) -> Option<ProcessId> {
+        let leader = ProcessId::of(pid)?;
+        if !self.record().groups.contains(&leader) {
+            self.change(|groups| {
+                groups.retain(|group| group.is_alive());
+                groups.push(leader);
+            });
         }
-        Running { state_dir: self, leader }
+        Some(leader)
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<ProcessId>)) {

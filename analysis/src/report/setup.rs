@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use maud::{Markup, PreEscaped, html};
 use sortie_core::combine::{Choice, Combine};
 use sortie_core::command::CommandSettings;
-use sortie_core::finetune::{Finetune, Optimizer, OutTransform, Precision, Schedule, Settings};
+use sortie_core::finetune::{
+    BatchNorm, BlockNorm, Finetune, MicroBatch, Optimizer, OutTransform, Precision, Schedule, Settings,
+};
 use sortie_core::parameters::Scalar;
 use sortie_core::selection::Selection;
 use sortie_core::trial::{SplitBy, Work};
@@ -116,10 +118,16 @@ fn finetune(settings: &Settings) -> Facts {
     };
     let trained = match settings.finetune {
         Finetune::Full => "all weights, BatchNorm statistics frozen",
+        Finetune::Linear if settings.block_norm == BlockNorm::Batch => {
+            "a mixture of the last three blocks' outputs, normalised by BatchNorm, and a last layer; the backbone stays as it is"
+        }
         Finetune::Linear => {
             "a mixture of the last three blocks' outputs and a last layer; the backbone stays as it is"
         }
-        Finetune::Scratch => "all weights, from random values",
+        Finetune::Scratch if settings.batch_norm == BatchNorm::Live => {
+            "all weights, from random values, BatchNorm live"
+        }
+        Finetune::Scratch => "all weights, from random values, BatchNorm statistics frozen",
     };
     vec![
         (
@@ -143,7 +151,7 @@ fn finetune(settings: &Settings) -> Facts {
         (
             "Steps",
             html! { (page::count(settings.steps + 1)) " updates (steps 0 to " (settings.steps) "), each on "
-            (settings.batch_per_domain) " images of each training domain" },
+            (settings.batch_per_domain) " images of each training domain" (parts(settings.micro_batch)) },
         ),
         ("Optimiser", html! { (optimiser(settings)) }),
         ("Learning rate", html! { (schedule(settings)) }),
@@ -153,6 +161,14 @@ fn finetune(settings: &Settings) -> Facts {
             html! { "after steps 0, " (settings.evaluate_every) ", " (2 * settings.evaluate_every) ", … and " (settings.steps) },
         ),
     ]
+}
+
+fn parts(micro_batch: Option<MicroBatch>) -> String {
+    match micro_batch {
+        None => String::new(),
+        Some(MicroBatch::Images(images)) => format!(", computed {images} at a time"),
+        Some(MicroBatch::Auto) => ", computed at once where memory was enough, else in parts".to_owned(),
+    }
 }
 
 fn optimiser(settings: &Settings) -> String {
@@ -180,7 +196,10 @@ fn schedule(settings: &Settings) -> String {
 fn precision(precision: Precision) -> &'static str {
     match precision {
         Precision::Fp32 => "fp32: single precision throughout",
-        Precision::Tf32 => "tf32: single precision whose products a GPU may round",
+        Precision::Reference => {
+            "reference: PyTorch's defaults, single precision whose convolutions a GPU may round to TF32"
+        }
+        Precision::Tf32 => "tf32: single precision whose products in the backbone a GPU may round to TF32",
         Precision::Bf16 => {
             "bf16: the backbone's arithmetic in bfloat16; weights, averages and loss in single precision"
         }

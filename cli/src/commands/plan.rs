@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 use sortie_core::combine::{Choice, Combine, SEED};
 use sortie_core::command::CommandSettings;
-use sortie_core::finetune::{Average, AverageEvery, Schedule, Settings};
+use sortie_core::finetune::{Average, AverageEvery, MicroBatch, Schedule, Settings};
 use sortie_core::parameters::{Scalar, number};
 use sortie_core::requirements::Requirements;
 use sortie_core::selection::Selection;
@@ -160,7 +160,14 @@ fn settings_rows(settings: &Settings) -> Rows {
             "model",
             format!("{}, {} fine-tuning, {}", settings.backbone, settings.finetune, settings.precision),
         ),
-        ("a trial", format!("{updates} updates of {} images per training domain", settings.batch_per_domain)),
+        (
+            "a trial",
+            format!(
+                "{updates} updates of {} images per training domain{}",
+                settings.batch_per_domain,
+                parts(settings.micro_batch)
+            ),
+        ),
         ("updates", updates_row(settings)),
     ];
     let layout = (!dataset.layout.is_default()).then(|| ("layout", dataset.layout.to_string()));
@@ -179,6 +186,14 @@ fn command_rows(settings: &CommandSettings) -> Rows {
     }
     rows.extend(settings.steps.map(|steps| ("a trial", format!("steps 0 to {steps}"))));
     rows
+}
+
+fn parts(micro_batch: Option<MicroBatch>) -> String {
+    match micro_batch {
+        None => String::new(),
+        Some(MicroBatch::Images(images)) => format!(", computed {images} at a time"),
+        Some(MicroBatch::Auto) => ", computed at once if memory is enough, else in parts".to_owned(),
+    }
 }
 
 fn updates_row(settings: &Settings) -> String {

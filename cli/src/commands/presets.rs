@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use serde_json::json;
-use sortie_core::presets::PRESETS;
+use sortie_core::presets::{PRESETS, Preset};
 
 use crate::output;
 use crate::sweep_source::find_preset;
 
-/// List the paper's experiments, or print one as a sweep file to change. `sortie submit --preset NAME` submits one as it is.
+/// List the paper's experiments with the figures and tables that they make, or print one as a sweep file to change. `sortie submit --preset NAME` submits one as it is.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Print this one.
@@ -29,10 +29,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return output::text(&find_preset(name)?.text(arguments.dataset.as_deref()));
     }
     if arguments.json {
-        let list: Vec<_> =
-            PRESETS.iter().map(|preset| json!({ "name": preset.name, "about": preset.about() })).collect();
+        let list: Vec<_> = PRESETS
+            .iter()
+            .map(|preset| {
+                let Preset { name, .. } = preset;
+                json!({ "name": name, "about": preset.about(), "makes": preset.makes(), "command": preset.command() })
+            })
+            .collect();
         return output::json(&json!({ "presets": list }));
     }
-    let lines = PRESETS.iter().map(|preset| format!("{:<15} {}\n", preset.name, preset.about()));
+    let lines = PRESETS.iter().map(|preset| {
+        let made = format!("makes {}: {}", preset.makes(), preset.command());
+        format!("{:<17} {}\n{:<17} {made}\n", preset.name, preset.about(), "")
+    });
     output::text(&lines.collect::<String>())
 }

@@ -19,7 +19,7 @@ impl Client {
     pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(SpecHash, RunFacts)>> {
         // Names of sweeps have no quotes: `core::spec` refuses them.
         let query = format!(
-            "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest, code_name as code from v_trials \
+            "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest, code_name as code, micro_batch from v_trials \
              where sweep = '{sweep}' and state = 'succeeded' and device is not null order by trial_id"
         );
         match self.facts(&query).await? {

@@ -8,6 +8,7 @@ mod fake;
 mod lifetimes;
 mod logs;
 mod scripted;
+mod waiting;
 mod worker;
 
 use std::path::Path;

@@ -97,7 +97,7 @@ fn trial_processes(agent: u32) -> Vec<u32> {
     pids.filter(|&pid| parent(pid) == Some(agent) && is_trial(pid)).collect()
 }
 
-fn parent(pid: u32) -> Option<u32> {
+pub fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
@@ -114,7 +114,7 @@ pub async fn process_in(file: &Path) -> u32 {
 
 /// Whether this process runs a trial; false for one that is dead and not collected yet, whose command line is empty.
 pub fn is_trial(pid: u32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"sortie-trainer\0trial\0"))
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"sortie-trainer\0trial\0cpu\0"))
 }
 
 pub async fn wait_for_death(pid: u32) {

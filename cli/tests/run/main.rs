@@ -71,7 +71,7 @@ fn trial_of(run: &mut Child) -> u32 {
         assert!(run.try_wait().unwrap().is_none(), "it ended before a trial ran");
         let is_trial = |pid: &u32| {
             fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.ends_with(b"sortie-trainer\0trial\0"))
+                .is_ok_and(|line| line.ends_with(b"sortie-trainer\0trial\0cpu\0"))
         };
         if let Some(trial) = children_of(run.id()).unwrap().into_iter().find(is_trial) {
             return trial;

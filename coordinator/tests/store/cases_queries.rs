@@ -64,7 +64,7 @@ const COLUMNS: [(&str, &str); 5] = [
         "v_trials",
         "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters state attempts step \
          started_ms ended_ms worker device software exact dataset_digest weights_digest reused libtorch threads \
-         code code_name",
+         code code_name micro_batch",
     ),
     (
         "v_evaluations",

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use super::{Backbone, Finetune, Following, Optimizer, Schedule, Setting, Settings};
+use super::{Backbone, BatchNorm, Finetune, Following, Optimizer, Schedule, Setting, Settings};
 use crate::parameters::{Parameters, Scalar};
 
 impl Settings {
@@ -82,6 +82,10 @@ impl Following {
         let by_steps = settings.schedule == Schedule::Step;
         match self {
             Self::Augment => settings.augment = settings.backbone != Backbone::MnistCnn,
+            Self::BatchNorm => {
+                let is_live = settings.finetune == Finetune::Scratch && settings.backbone.has_batch_norm();
+                settings.batch_norm = if is_live { BatchNorm::Live } else { BatchNorm::Frozen };
+            }
             Self::Gamma => settings.gamma = if by_steps { 0.1 } else { 1.0 },
             Self::Milestones => {
                 let any = by_steps && settings.steps >= 2;

@@ -61,6 +61,8 @@ impl Setting {
 pub enum Following {
     /// On, but for networks that are made for digits.
     Augment,
+    /// Live from scratch in networks that have BatchNorm layers, else frozen.
+    BatchNorm,
     /// That of the schedule.
     Gamma,
     /// Half of the steps, and all.
@@ -74,6 +76,7 @@ pub enum Following {
 }
 named!(Following, "setting that follows from others", {
     Augment => "augment",
+    BatchNorm => "batch_norm",
     Gamma => "gamma",
     Milestones => "milestones",
     Momentum => "momentum",
@@ -86,10 +89,10 @@ impl Following {
     pub fn sources(self) -> &'static [Setting] {
         match self {
             Self::Augment | Self::Pixels => &[Setting::Backbone],
+            Self::BatchNorm | Self::Weights => &[Setting::Backbone, Setting::Finetune],
             Self::Gamma => &[Setting::Schedule],
             Self::Milestones => &[Setting::Schedule, Setting::Steps],
             Self::Momentum => &[Setting::Optimizer],
-            Self::Weights => &[Setting::Backbone, Setting::Finetune],
         }
     }
 }

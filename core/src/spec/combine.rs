@@ -8,7 +8,7 @@ use super::sweep::SweepSpec;
 use super::values::{check_name, distinct};
 use crate::combine::{ALL, Choice, CombinationKind, Combine, SEED};
 use crate::filter::Filter;
-use crate::finetune::{Finetune, Settings};
+use crate::finetune::{BatchNorm, Settings};
 use crate::metrics::Method;
 use crate::parameters::{Parameters, Scalar};
 use crate::trial::{Point, Work};
@@ -126,8 +126,8 @@ fn needs(
             format!("what the trials evaluate and {kind}s can be made of: {}", models.join(", ")),
         );
     }
-    if kind == CombinationKind::Average && settings.finetune == Finetune::Scratch {
-        let allowed = "ensemble, for networks from scratch share no pretrained weights and their BatchNorm statistics cannot be averaged";
+    if kind == CombinationKind::Average && settings.batch_norm == BatchNorm::Live {
+        let allowed = "ensemble, for the statistics of live BatchNorm layers do not average; model.batch_norm = \"frozen\" has none";
         return wrong(key("kind"), kind.as_str(), allowed);
     }
     if kind == CombinationKind::Average && !sweep.keep.weights.last() {

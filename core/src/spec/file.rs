@@ -9,7 +9,9 @@ use serde::{Deserialize, Deserializer};
 use super::SpecError;
 use super::one_or_many::{OneOrMany, ValueVisitor, listed};
 use crate::combine::{Choice, CombinationKind};
-use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule};
+use crate::finetune::{
+    Backbone, BatchNorm, BlockNorm, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule,
+};
 use crate::keep::KeepWeights;
 use crate::metrics::{Goal, Method};
 use crate::parameters::Scalar;
@@ -161,6 +163,8 @@ pub struct ModelTable {
     pub(super) finetune: Option<OneOrMany<Finetune>>,
     #[serde(default, deserialize_with = "listed")]
     pub(super) weights: Option<OneOrMany<String>>,
+    pub(super) block_norm: Option<BlockNorm>,
+    pub(super) batch_norm: Option<BatchNorm>,
 }
 
 /// `[train]`: how long, with which batches and which schedule.
@@ -171,6 +175,7 @@ pub struct TrainTable {
     pub(super) steps: Option<OneOrMany<u64>>,
     #[serde(default, deserialize_with = "listed")]
     pub(super) batch_per_domain: Option<OneOrMany<u32>>,
+    pub(super) micro_batch: Option<Scalar>,
     pub(super) evaluate_every: Option<u64>,
     #[serde(default, deserialize_with = "listed")]
     pub(super) precision: Option<OneOrMany<Precision>>,

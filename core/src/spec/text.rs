@@ -4,7 +4,10 @@ use super::axis::Axis;
 use super::sweep::{Grid, SweepSpec};
 use crate::combine::{ALL, Combine, SEED};
 use crate::command::CommandSettings;
-use crate::finetune::{Average, AverageEvery, Ensemble, Following, Optimizer, Schedule, Setting, Settings};
+use crate::finetune::{
+    Average, AverageEvery, BlockNorm, Ensemble, Finetune, Following, MicroBatch, Optimizer, Schedule,
+    Setting, Settings,
+};
 use crate::keep::Keep;
 use crate::limits::Limits;
 use crate::metrics::MetricSettings;
@@ -138,6 +141,7 @@ impl File {
 
 fn settings_tables(settings: &Settings, sweep: &SweepSpec, file: &mut File) {
     let Settings { dataset, pixels: _, augment: _, out_transform, cache_pixels, .. } = settings;
+    let Settings { finetune, block_norm, batch_norm, .. } = settings;
     let DatasetSpec { name, domains, classes, split_by, layout, missing_classes } = dataset;
     file.table("data");
     file.set("dataset", &quoted(name));
@@ -153,6 +157,10 @@ fn settings_tables(settings: &Settings, sweep: &SweepSpec, file: &mut File) {
     file.table("model");
     file.setting(Setting::Backbone, settings, sweep);
     file.setting(Setting::Finetune, settings, sweep);
+    // Where several kinds vary, the one that mixes blocks may be among them.
+    let mixes = *finetune == Finetune::Linear || *block_norm != BlockNorm::default();
+    file.set_or("block_norm", mixes.then(|| quoted(block_norm.as_str())), "only of linear fine-tuning");
+    file.set_unless(Following::BatchNorm, settings, Some(quoted(batch_norm.as_str())), "");
     file.setting(Setting::Weights, settings, sweep);
     train_table(settings, sweep, file);
 }
@@ -161,11 +169,17 @@ fn train_table(settings: &Settings, sweep: &SweepSpec, file: &mut File) {
     // Destructured, so that a new setting cannot be forgotten here.
     let Settings { dataset: _, pixels: _, augment: _, out_transform: _, cache_pixels: _, .. } = settings;
     let Settings { backbone: _, weights: _, finetune: _, precision: _, steps: _, .. } = settings;
-    let Settings { batch_per_domain: _, evaluate_every, optimizer, momentum, schedule, .. } = settings;
+    let Settings { batch_per_domain: _, block_norm: _, batch_norm: _, micro_batch, .. } = settings;
+    let Settings { evaluate_every, optimizer, momentum, schedule, .. } = settings;
     let Settings { milestones, gamma, average, ensemble, following: _, .. } = settings;
     file.table("train");
     file.setting(Setting::Steps, settings, sweep);
     file.setting(Setting::BatchPerDomain, settings, sweep);
+    let micro_batch = micro_batch.map(|micro_batch| match micro_batch {
+        MicroBatch::Images(images) => images.to_string(),
+        MicroBatch::Auto => quoted("auto"),
+    });
+    file.set_or("micro_batch", micro_batch, "all images of a step at once");
     file.set("evaluate_every", &evaluate_every.to_string());
     file.setting(Setting::Precision, settings, sweep);
     file.setting(Setting::Optimizer, settings, sweep);

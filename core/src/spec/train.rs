@@ -10,8 +10,8 @@ use super::one_or_many::OneOrMany;
 use super::values::{check_name, distinct};
 use super::varied::Combinations;
 use crate::finetune::{
-    Average, AverageEvery, Backbone, Ensemble, Finetune, Following, Optimizer, OutTransform, Precision,
-    Schedule, Setting, Settings,
+    Average, AverageEvery, Backbone, BatchNorm, BlockNorm, Ensemble, Finetune, Following, MicroBatch,
+    Optimizer, OutTransform, Precision, Schedule, Setting, Settings,
 };
 use crate::parameters::Scalar;
 use crate::random_search::RandomSearch;
@@ -19,6 +19,8 @@ use crate::trial::DatasetSpec;
 
 /// Far above any real training, and low enough that arithmetic on steps cannot overflow.
 pub(super) const STEPS_MAX: u64 = 100_000_000;
+/// Images of a training domain at a step.
+const BATCH_MAX: u32 = 65_536;
 
 /// The most combinations of listed settings.
 const COMBINATIONS_MAX: u64 = 10_000;
@@ -53,6 +55,7 @@ pub(super) fn settings(
     let schedule = lists.first(Setting::Schedule, train.schedule, |own| text(own.as_str()))?;
     let unset = [
         (Following::Augment, augment.is_none()),
+        (Following::BatchNorm, model.batch_norm.is_none()),
         (Following::Gamma, train.gamma.is_none()),
         (Following::Milestones, train.milestones.is_none()),
         (Following::Momentum, train.momentum.is_none()),
@@ -68,9 +71,12 @@ pub(super) fn settings(
         backbone,
         weights: weights.unwrap_or_default(),
         finetune: finetune.unwrap_or(Finetune::Full),
+        block_norm: model.block_norm.unwrap_or_default(),
+        batch_norm: model.batch_norm.unwrap_or_default(),
         precision: precision.unwrap_or(Precision::Fp32),
         steps: steps.unwrap_or(10_000),
         batch_per_domain: batch_per_domain.unwrap_or(32),
+        micro_batch: train.micro_batch.map(micro_batch).transpose()?,
         evaluate_every: train.evaluate_every.unwrap_or(300),
         optimizer: optimizer.unwrap_or(Optimizer::Sgd),
         momentum: train.momentum.unwrap_or_default(),
@@ -167,8 +173,8 @@ fn check(settings: &Settings) -> Result<(), SpecError> {
     if *steps > STEPS_MAX {
         return wrong("train.steps", steps, format!("at most {STEPS_MAX}"));
     }
-    if !(1..=65_536).contains(batch_per_domain) {
-        return wrong("train.batch_per_domain", batch_per_domain, "1 to 65536");
+    if !(1..=BATCH_MAX).contains(batch_per_domain) {
+        return wrong("train.batch_per_domain", batch_per_domain, format!("1 to {BATCH_MAX}"));
     }
     if !(1..=STEPS_MAX).contains(evaluate_every) {
         return wrong("train.evaluate_every", evaluate_every, format!("1 to {STEPS_MAX}"));
@@ -187,9 +193,34 @@ fn check(settings: &Settings) -> Result<(), SpecError> {
     if let Some(Average { from, .. }) = settings.average.filter(|average| average.from > *steps) {
         return wrong("train.average.from", from, format!("at most train.steps, {steps}"));
     }
-    if settings.average.is_some() && *finetune == Finetune::Scratch && backbone.has_batch_norm() {
-        let reason = "with finetune = \"scratch\" the statistics of live BatchNorm layers do not average; train a pretrained network, or one without BatchNorm";
+    check_norms(settings)
+}
+
+/// What normalises, and what goes with it.
+fn check_norms(settings: &Settings) -> Result<(), SpecError> {
+    let Settings { backbone, finetune, block_norm, batch_norm, micro_batch, .. } = settings;
+    if *block_norm != BlockNorm::default() && *finetune != Finetune::Linear {
+        let allowed = format!("only linear fine-tuning mixes blocks, and model.finetune is {finetune}");
+        return wrong("model.block_norm", block_norm.as_str(), allowed);
+    }
+    let is_live = *batch_norm == BatchNorm::Live;
+    if is_live && !backbone.has_batch_norm() {
+        let allowed = format!("{backbone} has no BatchNorm layers; allowed: \"frozen\"");
+        return wrong("model.batch_norm", "live", allowed);
+    }
+    if is_live && *finetune != Finetune::Scratch {
+        let allowed = format!(
+            "\"frozen\", for model.finetune is {finetune}: only training from scratch moves the statistics"
+        );
+        return wrong("model.batch_norm", "live", allowed);
+    }
+    if is_live && settings.average.is_some() {
+        let reason = "the statistics of live BatchNorm layers do not average; model.batch_norm = \"frozen\" has none, nor has a pretrained network";
         return misplaced("train.average", reason);
+    }
+    if micro_batch.is_some() && (is_live || *block_norm == BlockNorm::Batch) {
+        let reason = "BatchNorm normalises by the whole batch here, which a part of it does not show; model.batch_norm = \"frozen\" and model.block_norm = \"none\" do not";
+        return misplaced("train.micro_batch", reason);
     }
     Ok(())
 }
@@ -245,6 +276,21 @@ fn check_rate(settings: &Settings) -> Result<(), SpecError> {
         return wrong("train.milestones", milestones, "at most 1000 ascending steps above 0");
     }
     Ok(())
+}
+
+fn micro_batch(value: Scalar) -> Result<MicroBatch, SpecError> {
+    match value {
+        Scalar::Text(text) if text == "auto" => Ok(MicroBatch::Auto),
+        Scalar::Number(images)
+            if images.get().fract() == 0.0 && (1.0..=f64::from(BATCH_MAX)).contains(&images.get()) =>
+        {
+            Ok(MicroBatch::Images(images.get() as u32))
+        }
+        other => {
+            let allowed = format!("a whole number of images, 1 to {BATCH_MAX}, or \"auto\"");
+            wrong("train.micro_batch", other, allowed)
+        }
+    }
 }
 
 fn average(table: AverageTable) -> Result<Average, SpecError> {

@@ -12,7 +12,7 @@ use crate::finetune::{AXES, FinetuneSpec, Methods, NoParameter, Settings};
 use crate::parameters::{Parameters, Scalar};
 
 /// Raised whenever the numbers of a trial with an unchanged specification would change. It is part of every trial's identity.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// What a trial runs, or what the trials of a sweep do: everything but its place in the grid that decides its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Folds BatchNorms into the convolutions before them.
 
+use sortie_core::finetune::BatchNorm;
 use tch::{TchError, Tensor};
 
 use super::Pass;
@@ -23,9 +24,12 @@ impl BatchNormFolding {
     /// What libtorch reports.
     pub(super) fn new<'a>(
         convolutions: impl Iterator<Item = &'a Convolution>,
-        live: bool,
+        batch_norm: BatchNorm,
     ) -> Result<Self, TchError> {
-        Ok(Self { frozen: if live { None } else { Some(BatchNormStatistics::new(convolutions)?) } })
+        Ok(match batch_norm {
+            BatchNorm::Live => Self { frozen: None },
+            BatchNorm::Frozen => Self { frozen: Some(BatchNormStatistics::new(convolutions)?) },
+        })
     }
 
     /// Folds the BatchNorms into the same convolutions, in the same order.

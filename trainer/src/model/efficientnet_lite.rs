@@ -112,7 +112,7 @@ impl EfficientNetLite {
             }
         }
         let head = dense(source, "_conv_head", "_bn1", [channels, HEAD_CHANNELS], 1, 1)?;
-        let batch_norms = BatchNormFolding::new(chain(&stem, &blocks, &head), source.is_scratch())?;
+        let batch_norms = BatchNormFolding::new(chain(&stem, &blocks, &head), source.batch_norm())?;
         Ok(Self { stem, blocks, head, wide_end, batch_norms, compute: source.compute() })
     }
 

@@ -289,7 +289,7 @@ mod tests {
 
     /// The tensors of the smallest network in a file, and the file's SHA-256.
     fn weights(folder: &Path) -> (PathBuf, String) {
-        let source = Source::scratch(1, Device::Cpu, Precision::Fp32);
+        let source = Source::scratch(1, Device::Cpu, Precision::Fp32, sortie_core::finetune::BatchNorm::Live);
         let (network, _) = assemble(Backbone::MnistCnn, source, 28).unwrap();
         let tensors: Vec<(String, Tensor)> = network
             .parameters()

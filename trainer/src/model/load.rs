@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use sortie_core::finetune::{Backbone as Architecture, Precision};
+use sortie_core::finetune::{Backbone as Architecture, BatchNorm, Precision};
 use tch::Device;
 
 use super::matching::{Match, MatchedTensor, Naming, TensorName, Wanted};
@@ -70,6 +70,8 @@ pub struct LoadRequest<'a> {
     pub device: Device,
     /// Number format of its products; its tensors are in single precision.
     pub precision: Precision,
+    /// Of a network with random values; that of a file is frozen.
+    pub batch_norm: BatchNorm,
 }
 
 /// A loaded network, and the digest of its weights.
@@ -89,9 +91,9 @@ pub struct Pretrained {
 /// [`TrialError::BadData`] naming the file when it is missing or does not hold this network; [`TrialError::BadConfig`] when the name
 /// cannot be a file's.
 pub fn load(request: &LoadRequest) -> Result<Pretrained, TrialError> {
-    let &LoadRequest { cache, backbone, weights, seed, device, precision } = request;
+    let &LoadRequest { cache, backbone, weights, seed, device, precision, batch_norm } = request;
     let (source, weights_digest) = if weights.is_empty() {
-        (Source::scratch(seed, device, precision), String::new())
+        (Source::scratch(seed, device, precision, batch_norm), String::new())
     } else {
         let path = weights_file::find(cache, weights, backbone)?;
         let FileWeights { state, digest, found } = read(&path, backbone)?;
@@ -141,19 +143,9 @@ pub(super) fn read(path: &Path, backbone: Architecture) -> Result<FileWeights, T
 /// # Errors
 /// What libtorch reports.
 pub fn load_random(request: &LoadRequest) -> Result<Pretrained, TrialError> {
-    let (fresh, _) = assemble(
-        request.backbone,
-        Source::scratch(request.seed, Device::Cpu, request.precision),
-        i64::from(request.backbone.pixels()),
-    )?;
-    let tensors = fresh
-        .parameters()
-        .into_iter()
-        .chain(fresh.buffers())
-        .map(|named| (named.name, named.tensor.detach()));
-    let state = StateDict::new(Path::new("random initialisation"), tensors)?;
-    let source = Source::file(state, request.device, request.precision);
-    let (backbone, head) = assemble(request.backbone, source, i64::from(request.backbone.pixels()))?;
+    let &LoadRequest { backbone, seed, device, precision, .. } = request;
+    let source = Source::scratch(seed, device, precision, BatchNorm::Frozen);
+    let (backbone, head) = assemble(backbone, source, i64::from(backbone.pixels()))?;
     Ok(Pretrained { backbone, head, weights_digest: "random initialisation".to_owned() })
 }
 
@@ -319,8 +311,12 @@ mod tests {
 
     #[test]
     fn an_outline_has_the_sizes_of_the_network() {
-        let fresh =
-            build(Architecture::MnistCnn, &mut Source::scratch(1, Device::Cpu, Precision::Fp32), 28).unwrap();
+        let fresh = build(
+            Architecture::MnistCnn,
+            &mut Source::scratch(1, Device::Cpu, Precision::Fp32, BatchNorm::Live),
+            28,
+        )
+        .unwrap();
         let sizes: Vec<_> =
             fresh.parameters().into_iter().map(|named| (named.name, named.tensor.size())).collect();
         assert_eq!(outline(Architecture::MnistCnn).unwrap(), sizes);

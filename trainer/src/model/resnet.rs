@@ -77,7 +77,7 @@ impl ResNet {
                 channels = inner * depth.expansion();
             }
         }
-        let batch_norms = BatchNormFolding::new(chain(&stem, &blocks), source.is_scratch())?;
+        let batch_norms = BatchNormFolding::new(chain(&stem, &blocks), source.batch_norm())?;
         Ok(Self { depth, stem, blocks, batch_norms, compute: source.compute() })
     }
 

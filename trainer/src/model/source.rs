@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use rand_chacha::ChaCha8Rng;
-use sortie_core::finetune::Precision;
+use sortie_core::finetune::{BatchNorm, Precision};
 use sortie_core::random::{Purpose, stream, uniform_f64};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -37,6 +37,7 @@ enum Origin {
     Scratch {
         seed: u64,
         position: u64,
+        batch_norm: BatchNorm,
     },
     /// Tensors of the right sizes that take no room.
     Outline,
@@ -50,8 +51,9 @@ impl Source {
 
     /// Random initialisation. The numbers of a tensor come from the counter (seed, backbone initialisation, position among the tensors that
     /// the network asks for), so that they depend on nothing else.
-    pub fn scratch(seed: u64, device: Device, precision: Precision) -> Self {
-        Self { origin: Origin::Scratch { seed, position: 0 }, device, compute: compute_kind(precision) }
+    pub fn scratch(seed: u64, device: Device, precision: Precision, batch_norm: BatchNorm) -> Self {
+        let origin = Origin::Scratch { seed, position: 0, batch_norm };
+        Self { origin, device, compute: compute_kind(precision) }
     }
 
     /// Tensors of the right sizes without values of their own, for what wants to know the names and sizes only.
@@ -59,9 +61,14 @@ impl Source {
         Self { origin: Origin::Outline, device: Device::Cpu, compute: Kind::Float }
     }
 
-    /// Whether the network is no pretrained one.
-    pub(super) fn is_scratch(&self) -> bool {
-        !matches!(self.origin, Origin::File(_))
+    /// Which statistics the network's BatchNorm layers use in training. Those of a file are frozen.
+    pub(super) fn batch_norm(&self) -> BatchNorm {
+        match self.origin {
+            Origin::File(_) => BatchNorm::Frozen,
+            Origin::Scratch { batch_norm, .. } => batch_norm,
+            // Nothing is computed from tensors that take no room.
+            Origin::Outline => BatchNorm::Live,
+        }
     }
 
     /// The number format of products.
@@ -89,7 +96,7 @@ impl Source {
     ) -> Result<NamedTensor, TrialError> {
         let tensor = match &mut self.origin {
             Origin::File(state) => state.take(&name, shape)?,
-            Origin::Scratch { seed, position } => {
+            Origin::Scratch { seed, position, .. } => {
                 let mut rng = stream(*seed, Purpose::BackboneInitialisation, 0, 0, *position);
                 *position += 1;
                 initial.draw(shape, &mut rng)?
@@ -111,7 +118,7 @@ impl Source {
     }
 }
 
-/// TF32 is a setting of the GPU's libraries. Its tensors are in single precision.
+/// TF32 is a setting of the GPU's libraries (`sortie_worker::launcher`). Its tensors are in single precision.
 fn compute_kind(precision: Precision) -> Kind {
     if precision == Precision::Bf16 { Kind::BFloat16 } else { Kind::Float }
 }
@@ -168,7 +175,7 @@ mod tests {
     #[test]
     fn a_tensor_depends_on_the_seed_and_on_its_place() {
         let tensor = |seed, skipped| {
-            let mut source = Source::scratch(seed, Device::Cpu, Precision::Fp32);
+            let mut source = Source::scratch(seed, Device::Cpu, Precision::Fp32, BatchNorm::Live);
             for _ in 0..skipped {
                 source.buffer("before".into(), &[3], Initial::Constant(0.0)).unwrap();
             }

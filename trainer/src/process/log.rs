@@ -42,8 +42,7 @@ impl<L: Write> TrialLog<L> {
     /// The log of this attempt.
     pub(super) fn new(assignment: &Assignment, out: L) -> Self {
         let spec = assignment.spec.clone();
-        let domains = spec.training_domains().count() as u64;
-        let images = u64::from(spec.settings.batch_per_domain) * domains;
+        let images = spec.batch();
         let (written, preparing) = (now(), String::new());
         let (since, steps, loss, last_step) = (written, 0, 0.0, 0);
         Self {
@@ -215,6 +214,10 @@ impl<W: Write + Send, L: Write + Send> TrialSink for LoggedSink<'_, W, L> {
     fn started(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
         self.log.started(fingerprint);
         self.sink.started(fingerprint)
+    }
+
+    fn adapted(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
+        self.sink.adapted(fingerprint)
     }
 
     fn began(&mut self, passed_over: usize) -> Result<(), SinkError> {

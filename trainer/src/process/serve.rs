@@ -1,5 +1,7 @@
 //! Reads one [`Assignment`] from standard input, runs the trial, and writes [`Event`]s to the pipe that was
 //! standard output. The input then stays open and silent: its end means that the agent is gone, and the watchdog ends the process.
+//!
+//! The assignment may be long in coming: until then the process waits, with libtorch loaded and its device opened.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
@@ -15,12 +17,12 @@ use super::log::{LoggedSink, TrialLog};
 use super::{EventSink, watchdog};
 
 use crate::error::TrialError;
-use crate::training::{Artifacts, TrialEnvironment, run_combination, run_trial};
+use crate::training::{Artifacts, ComputeDevice, TrialEnvironment, run_combination, run_trial};
 
 /// Runs the trial that standard input assigns. The outcome is reported as an event, whatever it is. The exit code tells only whether it
-/// could be reported.
-pub fn run() -> ExitCode {
-    match serve() {
+/// could be reported. `device` is opened before there is a trial.
+pub fn run(device: &str) -> ExitCode {
+    match serve(device) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -29,9 +31,12 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn serve() -> io::Result<()> {
+fn serve(device: &str) -> io::Result<()> {
     let events = take_event_pipe()?;
-    let assignment = read_assignment()?;
+    let _ = rustix::thread::set_name(c"sortie-waiting");
+    // A failure is the trial's to report, which opens the device again; without one it is nobody's.
+    let _ = device.parse::<ComputeDevice>().map(ComputeDevice::open);
+    let Some(assignment) = read_assignment()? else { return Ok(()) };
     // So that people tell trials from their agent in tools that show thread names; a failure costs nothing but that.
     let _ = rustix::thread::set_name(c"sortie-trial");
     watchdog::start()?;
@@ -87,10 +92,13 @@ fn take_event_pipe() -> io::Result<File> {
     Ok(File::from(pipe))
 }
 
-fn read_assignment() -> io::Result<Assignment> {
+/// None if the agent ended before it had one.
+fn read_assignment() -> io::Result<Option<Assignment>> {
     let mut line = String::new();
-    io::stdin().lock().take(LINE_BYTES_MAX as u64).read_line(&mut line)?;
-    serde_json::from_str(&line).map_err(|error| {
+    if io::stdin().lock().take(LINE_BYTES_MAX as u64).read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    serde_json::from_str(&line).map(Some).map_err(|error| {
         let what = "this command is for `sortie worker`, which starts it once per trial; there is no trial on standard input";
         io::Error::new(io::ErrorKind::InvalidInput, format!("{what} ({error})"))
     })

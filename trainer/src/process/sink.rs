@@ -85,6 +85,10 @@ impl<W: Write + Send> TrialSink for EventSink<W> {
         Ok(self.write_event(&Event::Fingerprint(fingerprint.clone()))?)
     }
 
+    fn adapted(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
+        Ok(self.write_event(&Event::Fingerprint(fingerprint.clone()))?)
+    }
+
     fn resumed(
         &mut self,
         resumed: &Resumed,

@@ -80,6 +80,15 @@ pub trait TrialSink: Send {
     /// When the receiver is gone.
     fn started(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError>;
 
+    /// Memory was not enough: from now on a step is computed in the parts that the fingerprint says. Most receivers need not know.
+    ///
+    /// # Errors
+    /// When the receiver is gone.
+    fn adapted(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
+        let _ = fingerprint;
+        Ok(())
+    }
+
     /// The trial starts from step 0, because it has no checkpoint that can be read; so many were passed over. Most receivers need not know.
     ///
     /// # Errors

@@ -62,7 +62,6 @@ pub fn measure_network(
     });
     let mut prefetcher = Prefetcher::start(&state.source, prefetcher_threads(), requests.clone())?;
     let (mut clock, mut images) = (now(), 0);
-    let per_step = u64::from(spec.settings.batch_per_domain) * spec.training_domains().count() as u64;
     for (round, request) in (0..).zip(requests) {
         if round == WARM_UP_STEPS {
             (clock, images, prefetcher.waited) = (now(), 0, Duration::ZERO);
@@ -70,7 +69,7 @@ pub fn measure_network(
         match request {
             BatchRequest::Train { step } => {
                 update(step, &mut state, &mut prefetcher, &mut reporter)?;
-                images += per_step;
+                images += spec.batch();
             }
             BatchRequest::Evaluate { from, to, .. } => {
                 let batch = prefetcher.next(request)?;

@@ -2,6 +2,7 @@
 //!
 //! Reading order: `prepare` loads everything that a trial needs, and `run` is the training loop ([`run_trial`]). The loop borrows three
 //! parts: `state` is what training changes, `checkpoints` writes files and restores the state, `reporter` passes results on.
+//! `micro_batches` computes a step in parts.
 //! `inputs` makes batches ahead of their use, `network` is backbone, dropout and last layer, `optimisation` updates the trained tensors,
 //! `evaluation` scores logits, averages weights and reads saved models. `combine` evaluates ensembles and averages of ended trials.
 //! `measure` times the loop.
@@ -13,6 +14,7 @@ mod environment;
 mod evaluation;
 mod inputs;
 mod measure;
+mod micro_batches;
 mod network;
 mod optimisation;
 mod preparation;

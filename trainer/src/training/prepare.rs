@@ -11,6 +11,7 @@ use tch::Device;
 
 use super::evaluation::Trajectory;
 use super::inputs::{BatchSource, resize_image};
+use super::micro_batches::MicroBatches;
 use super::network::BLOCKS;
 use super::preparation::PreparationReporter;
 use super::state::{TrainingProgress, TrialState};
@@ -42,6 +43,7 @@ pub(super) fn prepare<'a>(
         seed: spec.point.seed,
         device,
         precision: settings.precision,
+        batch_norm: settings.batch_norm,
     })?;
     let fingerprint = Fingerprint {
         software: concat!("sortie-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -72,6 +74,7 @@ pub(super) fn prepare<'a>(
         network,
         parameters,
         optimiser: Optimiser::new(update),
+        micro_batches: MicroBatches::new(settings.micro_batch),
         trajectory: Trajectory::default(),
         fingerprint,
         progress: TrainingProgress::default(),
@@ -120,8 +123,7 @@ fn network_and_batch_source(
     let settings = &spec.settings;
     let pixels = i64::from(settings.pixels);
     let normaliser = Normaliser { device, pixels, normalisation: backbone.normalisation() };
-    let classes = settings.dataset.classes.len();
-    let network = Network::fresh(backbone, settings.finetune, spec.point.seed, classes, device)?;
+    let network = Network::fresh(backbone, settings, spec.point.seed, device)?;
     let progress = PreparationReporter::new(sink);
     let resized = resized(&images, settings.pixels, &progress)?;
     let (spec, width) = (spec.clone(), network.width());

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::metrics::Evaluation;
+use sortie_core::record::Fingerprint;
 
 use super::TrialSink;
 use super::state::TrainingProgress;
@@ -57,6 +58,11 @@ impl<'a> Reporter<'a> {
     /// Reports a file of the artifact store, or its digest alone.
     pub(super) fn report_artifact(&mut self, artifact: &Artifact) -> Result<(), TrialError> {
         self.sink.artifact(artifact).map_err(TrialError::Sink)
+    }
+
+    /// Reports how many images are computed at a time from now on.
+    pub(super) fn report_micro_batch(&mut self, fingerprint: &Fingerprint) -> Result<(), TrialError> {
+        self.sink.adapted(fingerprint).map_err(TrialError::Sink)
     }
 
     /// Reports that the trial starts from step 0, and how many checkpoints could not be read.

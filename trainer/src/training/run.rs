@@ -101,9 +101,13 @@ pub(super) fn update(
     reporter: &mut Reporter,
 ) -> Result<(), TrialError> {
     let batch = prefetcher.next(BatchRequest::Train { step })?;
-    let loss = state.loss(&batch)?;
+    let before = state.fingerprint.micro_batch;
+    let (loss, gradient) = state.gradient(&batch)?;
+    if state.fingerprint.micro_batch != before {
+        reporter.report_micro_batch(&state.fingerprint)?;
+    }
     reporter.add_loss(PendingValue::start(&loss)?);
-    state.update(step, &loss)?;
+    state.update(step, gradient)?;
     reporter.report_losses(1, &mut state.progress)
 }
 

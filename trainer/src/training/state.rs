@@ -10,6 +10,7 @@ use tch::{Reduction, TchError, Tensor};
 
 use super::evaluation::{EvalSplit, Snapshot, Trajectory, evaluate};
 use super::inputs::{Batch, BatchSource};
+use super::micro_batches::{MicroBatches, Part};
 use super::{Network, Optimiser, Parameters};
 use crate::error::TrialError;
 use crate::model::Pass;
@@ -21,6 +22,7 @@ pub(super) struct TrialState<'a> {
     pub(super) network: Network,
     pub(super) parameters: Parameters,
     pub(super) optimiser: Optimiser,
+    pub(super) micro_batches: MicroBatches,
     pub(super) trajectory: Trajectory,
     pub(super) fingerprint: Fingerprint,
     pub(super) progress: TrainingProgress,
@@ -47,15 +49,26 @@ impl TrainingProgress {
 }
 
 impl TrialState<'_> {
-    /// The mean loss of a training batch before an update, with its graph.
-    pub(super) fn loss(&self, batch: &Batch) -> Result<Tensor, TchError> {
-        let logits = self.network.logits(&batch.inputs, batch.mask.as_ref(), Pass::Train)?;
-        logits.f_cross_entropy_loss(&batch.labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)
+    /// The mean loss of a training batch before an update, and its gradient. What memory made of the parts is in the fingerprint.
+    pub(super) fn gradient(&mut self, batch: &Batch) -> Result<(Tensor, Tensor), TrialError> {
+        let Self { network, parameters, micro_batches, .. } = self;
+        let compute = |Part { from, count }| -> Result<_, TrialError> {
+            let of_part = |tensor: &Tensor| tensor.f_narrow(0, from, count);
+            let mask = batch.mask.as_ref().map(of_part).transpose()?;
+            let logits = network.logits(&of_part(&batch.inputs)?, mask.as_ref(), Pass::Train)?;
+            let labels = of_part(&batch.labels)?;
+            let loss = logits.f_cross_entropy_loss(&labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
+            let gradient = parameters.gradient(&loss)?;
+            Ok((loss.f_detach()?, gradient))
+        };
+        let result = micro_batches.compute(batch.labels.size1()?, compute);
+        self.fingerprint.micro_batch = micro_batches.adapted();
+        result
     }
 
     /// The update of a step, and the average of weights that it may enter.
-    pub(super) fn update(&mut self, step: u64, loss: &Tensor) -> Result<(), TchError> {
-        self.optimiser.step(&self.parameters, loss, self.spec.lr_at(step))?;
+    pub(super) fn update(&mut self, step: u64, gradient: Tensor) -> Result<(), TchError> {
+        self.optimiser.step(&self.parameters, gradient, self.spec.lr_at(step))?;
         if self.spec.is_averaged(step) {
             self.trajectory.average_in(self.parameters.values())?;
         }

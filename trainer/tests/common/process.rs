@@ -95,7 +95,7 @@ pub fn assignment(spec: &FinetuneSpec, folders: &TestFolders, token: i64) -> Ass
 pub fn run(assignment: &Assignment, interruption: Interruption) -> ProcessOutput {
     let assignment = Assignment { kill_at: interruption.kill_at, ..assignment.clone() };
     let mut child = Command::new(env!("CARGO_BIN_EXE_sortie-trainer"))
-        .arg("trial")
+        .args(["trial", "cpu"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -5,6 +5,8 @@ use std::process::ExitStatus;
 
 use sortie_core::job::{ErrorClass, Outcome};
 
+use crate::slots::TakenSlot;
+
 /// Bytes of a message; the coordinator keeps 4096.
 const MESSAGE_BYTES_MAX: usize = 2_000;
 
@@ -165,6 +167,19 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         24 => "SIGXCPU",
         _ => return None,
     })
+}
+
+/// An attempt whose device does not work any more: its worker uses it no more. While it has others, nothing is wrong with the machine as a
+/// whole.
+pub(crate) fn without_device(outcome: Outcome, taken: &TakenSlot) -> Outcome {
+    let device = &taken.slot().device;
+    let message = match outcome {
+        Outcome::Failed { class: ErrorClass::Device, message } if !taken.slot().visible.is_empty() => message,
+        other => return other,
+    };
+    tracing::error!(%device, reason = %message, "this device gets no more trials until the worker is started again");
+    let class = if taken.lose_device(&message) { ErrorClass::Preempted } else { ErrorClass::Device };
+    Outcome::Failed { class, message: format!("{device} does not work any more: {message}") }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use sortie_core::pipe::{Event, Handshake};
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{PROTOCOL_VERSION, Work};
 use sortie_proto::v1;
+use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::Instrument as _;
@@ -29,10 +30,11 @@ use crate::attempt::time_limits::TimeLimits;
 use crate::config::AgentConfig;
 use crate::connection::deliver::{Refusal, ReportClient};
 use crate::connection::session::Session;
-use crate::launcher::{LaunchError, Launcher, Slot, Trainer};
+use crate::launcher::{self, Trainer};
 use crate::machine::oom::OomKills;
 use crate::process::child::{Child, Message};
 use crate::process::launch::{self, ProgramFolder};
+use crate::process::waiting::WaitingTrainers;
 use crate::registry::{AttemptProgress, Entry, Order};
 use crate::slots::TakenSlot;
 use crate::state_dir::StateDir;
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) state_dir: StateDir,
     pub(crate) oom_kills: OomKills,
     pub(crate) destination: DestinationWatch,
+    pub(crate) waiting: WaitingTrainers,
 }
 
 type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
@@ -75,6 +78,8 @@ pub(crate) struct Attempt<'a> {
     refused: bool,
     /// When the worker asked it to stop.
     handed_back_at: Option<Instant>,
+    /// How the trainer that waits for the next trial in this slot is started, once this one has loaded everything.
+    next: Option<(usize, Command)>,
 }
 
 /// Why the agent ended an attempt.
@@ -119,11 +124,12 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
         step: 0,
         refused: false,
         handed_back_at: None,
+        next: None,
     };
     let destination = shared.destination.found().await;
     let begun = Instant::now();
     let log = AttemptLog::new(log_path.clone());
-    let outcome = match attempt.start(&lease, slot, destination.as_ref(), log).await {
+    let outcome = match attempt.start(&lease, taken, destination.as_ref(), log).await {
         Ok(mut child) => {
             tracing::info!(device = %slot.device, pid = child.pid(), "trial started");
             let _noted = shared.state_dir.running(child.pid());
@@ -135,7 +141,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
         tracing::info!("trial abandoned");
         return None;
     };
-    let outcome = without_device(outcome, taken);
+    let outcome = ending::without_device(outcome, taken);
     match &outcome {
         Outcome::Succeeded => tracing::info!("trial succeeded"),
         Outcome::Diverged { step } => tracing::warn!(step, "trial diverged"),
@@ -158,43 +164,29 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
     took
 }
 
-/// An attempt whose device does not work any more: its worker uses it no more. While it has others, nothing is wrong with the machine as a
-/// whole.
-fn without_device(outcome: Outcome, taken: &TakenSlot) -> Outcome {
-    let device = &taken.slot().device;
-    let message = match outcome {
-        Outcome::Failed { class: ErrorClass::Device, message } if !taken.slot().visible.is_empty() => message,
-        other => return other,
-    };
-    tracing::error!(%device, reason = %message, "this device gets no more trials until the worker is started again");
-    let class = if taken.lose_device(&message) { ErrorClass::Preempted } else { ErrorClass::Device };
-    Outcome::Failed { class, message: format!("{device} does not work any more: {message}") }
-}
-
-/// Finds a trainer that runs here. On a blocking thread, because the first call loads libtorch to check that it fits.
-async fn find_trainer(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> {
-    let launcher = Arc::clone(launcher);
-    let program = launcher.program().to_path_buf();
-    // A thread that panicked found nothing.
-    tokio::task::spawn_blocking(move || launcher.find()).await.unwrap_or(Err(LaunchError::NoTrainer(program)))
-}
-
 impl Attempt<'_> {
     async fn start(
         &mut self,
         lease: &Lease,
-        slot: &Slot,
+        taken: &TakenSlot,
         destination: Option<&ArtifactDestination>,
         log: AttemptLog,
     ) -> Result<Child, Outcome> {
+        let (config, slot) = (&self.shared.config, taken.slot());
         let (trainer, folder) =
             self.prepare(lease, destination).instrument(tracing::debug_span!("preparing")).await?;
         let store = destination.map(ArtifactDestination::url);
-        let mut launch = launch::prepare(&self.shared.config, lease, slot, store, trainer.as_ref(), folder)?;
+        let mut launch = launch::prepare(config, lease, slot, store, trainer.as_ref(), folder)?;
         if let Some(fingerprint) = launch.fingerprint.take() {
             self.outbox.fingerprint(fingerprint.into());
         }
-        Child::spawn(launch, log)
+        let mut waits = None;
+        if let (Work::Finetune(settings), Some(trainer)) = (&lease.spec.work, &trainer) {
+            waits = self.shared.waiting.take(taken.index(), &launch.command);
+            let next = launch::trainer_command(config, slot, trainer, settings.precision);
+            self.next = Some((taken.index(), next));
+        }
+        Child::spawn(launch, waits, log)
             .map_err(|error| ending::machine(format!("cannot start the trial's process: {error}")))
     }
 
@@ -206,7 +198,7 @@ impl Attempt<'_> {
     ) -> Result<(Option<Trainer>, Option<ProgramFolder>), Outcome> {
         match &lease.spec.work {
             Work::Finetune(_) => {
-                let found = find_trainer(&self.shared.config.launcher).await;
+                let found = launcher::find_in_background(&self.shared.config.launcher).await;
                 Ok((Some(found.map_err(|error| ending::machine(error.to_string()))?), None))
             }
             Work::Command(settings) => {
@@ -401,6 +393,9 @@ impl Attempt<'_> {
             Event::Outcome(ending) => self.reported = Some(ending),
             _ if self.discards_reports() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => {
+                if let Some((slot, command)) = self.next.take() {
+                    self.shared.waiting.start(slot, command, &self.shared.state_dir);
+                }
                 let code = Some(Box::new(Code::of_build(self.shared.config.launcher.build())));
                 self.outbox.fingerprint(Fingerprint { code, ..fingerprint }.into());
             }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sortie_core::finetune::Precision;
 use sortie_core::libtorch::RELEASE;
@@ -126,11 +126,28 @@ impl Launcher {
     }
 }
 
+/// Finds a trainer that runs here. On a blocking thread, because the first call loads libtorch to check that it fits.
+///
+/// # Errors
+/// [`LaunchError`].
+pub(crate) async fn find_in_background(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> {
+    let launcher = Arc::clone(launcher);
+    let program = launcher.program().to_path_buf();
+    // A thread that panicked found nothing.
+    tokio::task::spawn_blocking(move || launcher.find()).await.unwrap_or(Err(LaunchError::NoTrainer(program)))
+}
+
 impl Trainer {
     /// A trainer of this precision, ready to be given arguments and started. Only it gets these variables, not this process.
     pub fn command(&self, precision: Precision) -> Command {
         let mut command = Command::new(&self.program);
-        command.env("LD_LIBRARY_PATH", probe::loader_path(&self.libraries)).envs(environment(precision));
+        command.env("LD_LIBRARY_PATH", probe::loader_path(&self.libraries));
+        for (name, value) in environment(precision) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command
     }
 }

@@ -11,4 +11,5 @@ mod probe;
 
 pub use devices::{DeviceSelection, Slot, gpus_without_libtorch, plan, smallest_gpu_gib, usable_gpus};
 pub use environment::environment;
+pub(crate) use find::find_in_background;
 pub use find::{LaunchError, Launcher, Trainer};

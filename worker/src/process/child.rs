@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use sortie_core::job::Outcome;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::ChildStdin;
+use tokio::process::{ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -55,16 +55,18 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts a process.
+    /// Starts a process, or gives its work to one that `waits` for it.
     ///
     /// # Errors
     /// When the system refuses.
-    pub(crate) fn spawn(launch: Launch, log: AttemptLog) -> io::Result<Self> {
-        let Launch { mut command, input, parser, guarded, record, .. } = launch;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(crate) fn spawn(
+        launch: Launch,
+        waits: Option<tokio::process::Child>,
+        log: AttemptLog,
+    ) -> io::Result<Self> {
+        let Launch { command, input, parser, guarded, record, .. } = launch;
         // A killed guard could not kill processes that left its group. Dropping the handle closes its input, which ends it.
-        command.kill_on_drop(!guarded);
-        let mut process = command.spawn()?;
+        let mut process = waits.map_or_else(|| start(command, !guarded), Ok)?;
         let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the process ended before it began"))?;
         let group = Arc::new(Group { pid, guarded, gone: AtomicBool::new(false) });
@@ -141,6 +143,15 @@ impl Group {
         self.signal(Signal::KILL);
         self.gone.store(true, Ordering::Release);
     }
+}
+
+/// Starts a process with pipes to this one.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn start(mut command: Command, kill_on_drop: bool) -> io::Result<tokio::process::Child> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(kill_on_drop).spawn()
 }
 
 /// Writes the process's input, then holds it open: it closes when the agent ends.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use sortie_core::code::Code;
 use sortie_core::command::{CommandSettings, Invocation, WorkerValues};
+use sortie_core::finetune::Precision;
 use sortie_core::job::Outcome;
 use sortie_core::lease::Lease;
 use sortie_core::record::Fingerprint;
@@ -114,17 +115,26 @@ fn finetune(
     let mut input =
         written.map_err(|error| ending::transient(format!("cannot write the assignment: {error}")))?;
     input.push(b'\n');
-    let command = trainer.command(assignment.spec.settings.precision);
-    let mut command = prepared(command.into(), config, slot);
-    command.arg("trial");
     Ok(Launch {
-        command,
+        command: trainer_command(config, slot, trainer, assignment.spec.settings.precision),
         input,
         parser: OutputParser::Events,
         guarded: false,
         fingerprint: None,
         record: None,
     })
+}
+
+/// A trainer for this slot, before it has a trial.
+pub(crate) fn trainer_command(
+    config: &AgentConfig,
+    slot: &Slot,
+    trainer: &Trainer,
+    precision: Precision,
+) -> Command {
+    let mut command = prepared(trainer.command(precision).into(), config, slot);
+    command.args(["trial", slot.inside]);
+    command
 }
 
 fn command(

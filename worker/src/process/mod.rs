@@ -9,3 +9,4 @@ mod metric_line;
 pub(crate) mod metric_lines;
 pub(crate) mod metrics_record;
 mod unused_output;
+pub(crate) mod waiting;

@@ -128,5 +128,6 @@ fn plain(reported: &Fingerprint) -> Fingerprint {
         dataset_digest: one_line(&reported.dataset_digest),
         weights_digest: one_line(&reported.weights_digest),
         code: reported.code.clone(),
+        micro_batch: reported.micro_batch,
     }
 }

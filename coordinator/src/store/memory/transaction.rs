@@ -338,8 +338,9 @@ impl Attempts for MemoryTransaction {
             let place = |attempt: &Attempt| {
                 let Fingerprint { device, threads, libtorch, dataset_digest, weights_digest, .. } =
                     attempt.fingerprint.clone();
+                let micro_batch = attempt.fingerprint.micro_batch;
                 let host = tables.workers.get(&attempt.worker).map(|line| line.worker.host.clone());
-                (host, device, threads, libtorch, dataset_digest, weights_digest)
+                (host, device, threads, libtorch, dataset_digest, weights_digest, micro_batch)
             };
             let earlier = tables.attempts_of(late.trial).filter(|(earlier, _)| *earlier < token);
             for (earlier_number, (earlier, early)) in (1..).zip(earlier) {

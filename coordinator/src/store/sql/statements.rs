@@ -202,9 +202,10 @@ statements! {
                    sequence BIGINT, step BIGINT, preparation TEXT) AS v
         WHERE attempts.token = v.token AND attempts.outcome = v.from_outcome AND attempts.sequence = v.from_sequence";
     fingerprints: "UPDATE attempts SET software = v.software, libtorch = v.libtorch, device = v.device, threads = v.threads,
-            dataset_digest = v.dataset_digest, weights_digest = v.weights_digest, code = v.code, code_name = v.code_name
+            dataset_digest = v.dataset_digest, weights_digest = v.weights_digest, code = v.code, code_name = v.code_name,
+            micro_batch = v.micro_batch
         FROM $rows(token BIGINT, software TEXT, libtorch TEXT, device TEXT, threads BIGINT, dataset_digest TEXT,
-                   weights_digest TEXT, code TEXT, code_name TEXT) AS v
+                   weights_digest TEXT, code TEXT, code_name TEXT, micro_batch BIGINT) AS v
         WHERE attempts.token = v.token";
     resumed: "UPDATE attempts SET resumed_token = v.resumed_token, resumed_step = v.resumed_step, exact = v.exact
         FROM $rows(token BIGINT, resumed_token BIGINT, resumed_step BIGINT, exact BIGINT) AS v WHERE attempts.token = v.token";
@@ -422,6 +423,7 @@ fn contradictions(table: &str) -> String {
             AND early.libtorch IS NOT DISTINCT FROM late.libtorch
             AND early.dataset_digest IS NOT DISTINCT FROM late.dataset_digest
             AND early.weights_digest IS NOT DISTINCT FROM late.weights_digest
+            AND early.micro_batch IS NOT DISTINCT FROM late.micro_batch
         JOIN workers AS o ON o.id = early.worker AND o.host = w.host
         JOIN {table} AS e ON e.token = late.token
         JOIN {table} AS f ON f.token = early.token AND f.method = e.method AND f.step = e.step AND f.domain = e.domain

@@ -127,7 +127,8 @@ impl SqlTransaction {
                 given(&fingerprint.dataset_digest),
                 given(&fingerprint.weights_digest),
                 fingerprint.code.as_deref().map(Code::text),
-                fingerprint.code.as_deref().and_then(Code::name)
+                fingerprint.code.as_deref().and_then(Code::name),
+                fingerprint.micro_batch
             ])
         });
         self.write_rows("note of fingerprints", self.sql().fingerprints, fingerprints.collect()).await

@@ -15,7 +15,7 @@ use super::super::Parameters;
 use super::safetensors_file::{metadata, read_tensors, write_tensors};
 
 /// Raise this when the meaning of the file changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The key of the header among a safetensors file's metadata.
 const HEADER_KEY: &str = "sortie-checkpoint";
 /// The tensor that holds the trained ones, as a flat buffer.
@@ -210,7 +210,7 @@ mod tests {
         let newer =
             Checkpoint { header: Header { version: VERSION + 1, ..checkpoint().header }, ..checkpoint() };
         let refused = Checkpoint::from_bytes(&newer.to_bytes().unwrap()).unwrap_err();
-        assert!(refused.contains("version 2"), "{refused}");
+        assert!(refused.contains("version 3"), "{refused}");
         let other = write_tensors(&checkpoint().tensors, None).unwrap();
         assert!(Checkpoint::from_bytes(&other).unwrap_err().contains("header"));
     }

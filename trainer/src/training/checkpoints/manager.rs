@@ -67,6 +67,9 @@ impl CheckpointManager {
                 Ok(exact) => {
                     let resumed = Resumed { token: reference.token, step: reference.step, exact };
                     (self.kill_at, self.last) = (None, now());
+                    if state.fingerprint.micro_batch.is_some() {
+                        reporter.report_micro_batch(&state.fingerprint)?;
+                    }
                     return reporter.report_resumed(&resumed, &state.progress);
                 }
                 Err(reason) => {

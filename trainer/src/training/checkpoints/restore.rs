@@ -115,6 +115,8 @@ impl TrialState<'_> {
             buffers.into_iter().try_for_each(|(from, mut to)| to.f_copy_(&from))
         });
         copied.map_err(|error| error.to_string())?;
+        self.micro_batches.restore(header.fingerprint.micro_batch);
+        self.fingerprint.micro_batch = self.micro_batches.adapted();
         self.optimiser = Optimiser::restored(self.optimiser.update(), header.updates, first, second);
         self.trajectory = trajectory;
         self.progress = TrainingProgress {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sortie_core::finetune::{Backbone, Finetune, FinetuneSpec, Precision};
+use sortie_core::finetune::{Backbone, BatchNorm, FinetuneSpec, Precision};
 use sortie_core::metrics::Method;
 use sortie_core::trial::DatasetSpec;
 use tch::{Device, Tensor, no_grad};
@@ -46,8 +46,16 @@ impl LoadedNetwork {
     /// # Errors
     /// [`TrialError::BadData`] when its weights are not there or hold no classifier.
     pub fn pretrained(backbone: Backbone, cache: &Path, device: Device) -> Result<Self, TrialError> {
-        let (weights, precision) = (backbone.as_str(), Precision::Fp32);
-        let loaded = model::load(&LoadRequest { cache, backbone, weights, seed: 0, device, precision })?;
+        let request = LoadRequest {
+            cache,
+            backbone,
+            weights: backbone.as_str(),
+            seed: 0,
+            device,
+            precision: Precision::Fp32,
+            batch_norm: BatchNorm::Frozen,
+        };
+        let loaded = model::load(&request)?;
         let (weight, bias) = loaded
             .head
             .ok_or_else(|| TrialError::BadConfig(format!("the weights of {backbone} hold no classifier")))?;
@@ -167,6 +175,8 @@ fn fresh(
         seed: spec.point.seed,
         device,
         precision: settings.precision,
+        // Statistics that a file still fills in must not be folded beforehand. Evaluation is the same with both.
+        batch_norm: BatchNorm::Live,
     };
     let loaded = model::load(&request)?;
     let normaliser = Normaliser {
@@ -174,8 +184,6 @@ fn fresh(
         pixels: i64::from(settings.pixels),
         normalisation: loaded.backbone.normalisation(),
     };
-    let finetune: Finetune = settings.finetune;
-    let network =
-        Network::fresh(loaded.backbone, finetune, spec.point.seed, settings.dataset.classes.len(), device)?;
+    let network = Network::fresh(loaded.backbone, settings, spec.point.seed, device)?;
     Ok((network, normaliser))
 }

@@ -2,15 +2,17 @@
 //!
 //! Brightness, contrast and saturation are blends, so each is a 3x3 matrix on the colours plus an offset; at each of the four positions
 //! of the random order one batched product serves all images, whichever change each image has there. Only a hue shift is not linear: its
-//! images are taken out of the batch and put back. Values are those of torchvision's tensor functions.
+//! images are taken out of the batch and put back. Values are those of torchvision's tensor functions, but for an image's gray, which is
+//! Pillow's, as in the reference code.
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::{Augmentation, Jitter};
 use crate::model::Normalisation;
 
-/// Weights of red, green and blue in an image's gray.
-const GRAY: [f32; 3] = [0.2989, 0.587, 0.114];
+/// Weights of red, green and blue in an image's gray: those of Pillow's `convert("L")`, before it rounds. torchvision's functions for
+/// tensors have .2989 for red.
+const GRAY: [f32; 3] = [0.299, 0.587, 0.114];
 
 /// Applies jitter to [n, 3, height, width] in [0, 1], each image by its own draws.
 pub(super) fn jitter(images: Tensor, augmentations: &[Augmentation]) -> Result<Tensor, TchError> {

@@ -6,6 +6,7 @@ use sortie_core::random::{Purpose, stream, uniform_below};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::{Augmentation, colour, resize};
+use crate::libtorch;
 use crate::model::Normalisation;
 use sortie_data::ImageView;
 
@@ -43,6 +44,7 @@ impl Normaliser {
     /// # Errors
     /// What libtorch reports, out of memory above all.
     pub fn input(&self, samples: &[Sample]) -> Result<Tensor, TchError> {
+        let _exact = libtorch::WithoutTf32::begin()?;
         // Products need images of one size; most datasets have only one.
         let mut by_size: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (index, sample) in samples.iter().enumerate() {

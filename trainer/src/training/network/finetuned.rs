@@ -1,11 +1,12 @@
 //! A backbone, dropout and a fresh last layer (docs/protocol.md, "Model").
 
-use sortie_core::finetune::Finetune;
+use sortie_core::finetune::{BatchNorm, Finetune, Settings};
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-use super::block_mixture::{BLOCKS, BlockMixture, no_blocks};
+use super::block_mixture::{BLOCKS, BlockMixture, Statistics, no_blocks};
 use super::dropout;
 use super::head::initial_head;
+use crate::libtorch;
 use crate::model::{Backbone, NamedTensor, Pass};
 
 /// A network that is fine-tuned: `head(dropout(body(x)))`.
@@ -42,23 +43,23 @@ impl Network {
     /// What libtorch reports; [`TchError::Shape`] for linear fine-tuning of a backbone without three equally wide blocks.
     pub fn fresh(
         backbone: Box<dyn Backbone>,
-        finetune: Finetune,
+        settings: &Settings,
         seed: u64,
-        classes: usize,
         device: Device,
     ) -> Result<Self, TchError> {
-        let blocks = if finetune == Finetune::Linear {
+        let blocks = if settings.finetune == Finetune::Linear {
             // A pass of a small image gives the width of the blocks.
             let image = Tensor::f_zeros([1, 3, 64, 64], (Kind::Float, device))?;
             Some(no_grad(|| backbone.block_features(&image))?.ok_or_else(no_blocks)?.size()[2])
         } else {
             None
         };
+        let classes = settings.dataset.classes.len();
         let (weight, bias) = initial_head(seed, blocks.unwrap_or(backbone.width()), classes);
         let mut network = Self::new(backbone, &weight, &bias, device)?;
-        network.live = finetune == Finetune::Scratch;
+        network.live = settings.batch_norm == BatchNorm::Live;
         if let Some(width) = blocks {
-            network.mixture = Some(BlockMixture::fresh(seed, width, device)?);
+            network.mixture = Some(BlockMixture::fresh(settings.block_norm, seed, width, device)?);
         }
         Ok(network)
     }
@@ -75,7 +76,7 @@ impl Network {
             Some(mixture) => mixture.forward(&self.block_features(inputs)?, pass)?,
         };
         let features = dropout::apply(features, mask)?;
-        features.f_linear(&self.head_weight, Some(&self.head_bias))
+        libtorch::exact_linear(&features, &self.head_weight, &self.head_bias)
     }
 
     /// The pooled outputs of the last three blocks, one behind the other: [n, 3 * width].
@@ -112,10 +113,12 @@ impl Network {
     /// Statistics that training moves.
     pub fn live_buffers(&self) -> Vec<NamedTensor> {
         match &self.mixture {
-            Some(mixture) => vec![
-                named("mixture.running_mean", &mixture.mean),
-                named("mixture.running_var", &mixture.variance),
-            ],
+            Some(mixture) => mixture
+                .statistics()
+                .map(|Statistics { mean, variance }| {
+                    vec![named("mixture.running_mean", mean), named("mixture.running_var", variance)]
+                })
+                .unwrap_or_default(),
             None if self.live => self.backbone.buffers(),
             None => Vec::new(),
         }
