@@ -28,7 +28,7 @@ const GROUPS_MAX: usize = 36;
 /// Draws the groups of a preset, or those by methods and axes, with a panel for each dataset.
 pub(super) fn draw(merged: &[Merged], asked: &FigureQuestion) -> Result<Picture, FigureError> {
     let by = match (asked.by.as_slice(), asked.preset) {
-        ([], None) => default_axes(merged),
+        ([], None) => axes::of_scatters(merged.iter().map(|one| one.records.as_slice())),
         (by, _) => by.to_vec(),
     };
     let clouds = match asked.preset {
@@ -45,17 +45,6 @@ pub(super) fn draw(merged: &[Merged], asked: &FigureQuestion) -> Result<Picture,
         parts.push((one, groups.of_dataset(one)?));
     }
     groups.panels(parts)?.draw(&asked.page)
-}
-
-/// The axes whose settings are groups by default, those of any dataset.
-fn default_axes(merged: &[Merged]) -> Vec<Axis> {
-    let mut by: Vec<Axis> = Vec::new();
-    for axis in merged.iter().flat_map(|one| axes::of_scatter(&one.records)) {
-        if !by.contains(&axis) {
-            by.push(axis);
-        }
-    }
-    by
 }
 
 /// What is drawn.
@@ -170,6 +159,10 @@ impl Groups<'_> {
         for (merged, part) in parts {
             let title = if merged.dataset.is_empty() { &merged.name } else { &merged.dataset };
             missing.extend(self.missing(title, &part, &keys));
+            let combined = merged.records.iter().filter(|record| record.point.combine().is_some()).count();
+            if combined > 0 && self.asked.preset.is_none() {
+                missing.push(format!("{title}: {combined} combinations of trials are not drawn"));
+            }
             let place = |key: &GroupKey| keys.iter().position(|known| known == key);
             let at = |key: &PointKey| {
                 point_keys.iter().position(|known| known == key).map(|index| keys.len() + index)

@@ -181,6 +181,9 @@ fn several_datasets_have_a_plot_each_in_every_kind() {
         }
         show(&format!("joint-kind-{kind}"), &svg);
     }
+    // Only presets draw combinations beside each other.
+    let svg = figures(field("figure1", &[0.0]), &FigureQuestion::of(FigureKind::Scatter)).unwrap();
+    assert!(words(&svg).contains("PACS: 8 combinations of trials are not drawn"), "{}", words(&svg));
     // The dataset may be an axis, too, if nothing else is to be told apart.
     let by = vec![Axis::from("dataset")];
     let svg = figures(
