@@ -20,7 +20,7 @@ use crate::axis::{Axis, AxisValue};
 use crate::collect::in_order;
 use crate::metric_spec::MetricSpec;
 use crate::question::Question;
-use crate::results::{Results, ResultsError, results};
+use crate::results::{Results, ResultsError, one_split, results};
 
 /// The most groups that look different.
 const GROUPS_MAX: usize = 36;
@@ -40,10 +40,11 @@ pub(super) fn draw(merged: &[Merged], asked: &FigureQuestion) -> Result<Picture,
         }
     };
     let groups = Groups { asked, by: &by, clouds: &clouds };
-    let mut parts = Vec::new();
+    let mut parts: Vec<(&Merged, DatasetGroups)> = Vec::new();
     for one in merged {
         parts.push((one, groups.of_dataset(one)?));
     }
+    one_split(parts.iter().map(|(merged, part)| (merged.dataset.as_str(), part.results.ood_split)))?;
     groups.panels(parts)?.draw(&asked.page)
 }
 
