@@ -164,6 +164,14 @@ pub enum ResultsError {
     /// Trials of different sweeps would be averaged.
     #[error(transparent)]
     Mixed(#[from] Mixed),
+    /// The usual split of the held-out domain is not the same for all datasets.
+    #[error(
+        "o.o.d. accuracy is measured on different splits of the held-out domain by default ({datasets}), and one table has one: pass --ood-split"
+    )]
+    Splits {
+        /// The datasets with their splits.
+        datasets: String,
+    },
     /// Some sweeps hold out domains and others none.
     #[error("sweep {plain} holds out no domain, and others do: they have no table in common")]
     Unlike {
@@ -180,6 +188,19 @@ pub enum ResultsError {
         /// The axes of the sweep.
         known: Vec<String>,
     },
+}
+
+/// Fails if o.o.d. accuracy is not measured on the same split of the held-out domain on all of these datasets.
+pub(crate) fn one_split<'a>(
+    datasets: impl Iterator<Item = (&'a str, OodSplit)> + Clone,
+) -> Result<(), ResultsError> {
+    let mut splits = datasets.clone().map(|(_, split)| split);
+    let first = splits.next();
+    if splits.all(|split| Some(split) == first) {
+        return Ok(());
+    }
+    let each = datasets.map(|(dataset, split)| format!("{dataset}: {split}"));
+    Err(ResultsError::Splits { datasets: each.collect::<Vec<_>>().join(", ") })
 }
 
 /// The results of records in memory; [`Collector`] computes the same from a stream.

@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::Value;
 use sortie_analysis::{
-    Axis, Format, JointCollector, JointResults, Question, ResultsError, RowFormat, results,
+    Axis, Format, JointCollector, JointResults, OodSplit, Question, ResultsError, RowFormat, results,
 };
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
@@ -215,6 +215,27 @@ fn datasets_are_rows_where_they_are_asked_for() {
     // No dataset is better than another.
     assert!(!table.contains('*'), "{table}");
     assert!(found.render(Format::Csv).starts_with("dataset,dropout,held_out,metric,"), "{table}");
+}
+
+#[test]
+fn one_table_has_one_split_of_the_held_out_domain() {
+    // EmojiStyles is split by object.
+    let sweeps = [sweep("pacs", spec("PACS", &[]), 0), sweep("emoji", spec("EmojiStyles", &[]), 0)];
+    let error = joint(&sweeps, &["dropout"]).unwrap_err().to_string();
+    assert!(
+        error.contains("(PACS: in, EmojiStyles: out)")
+            && error.ends_with("pass --ood-split")
+            && !error.contains('\n'),
+        "{error}"
+    );
+    let question =
+        Question { ood_split: Some(OodSplit::Out), by: vec!["dropout".into()], ..Question::default() };
+    let mut collector = JointCollector::new(&question, &[]);
+    sweeps.iter().for_each(|(name, spec, _)| collector.add_sweep(name, spec));
+    for (index, (_, _, records)) in sweeps.iter().enumerate() {
+        records.iter().for_each(|record| collector.push(index, record));
+    }
+    assert!(collector.results().unwrap().render(Format::Table).contains("held-out domain, out split"));
 }
 
 #[test]

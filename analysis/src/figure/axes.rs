@@ -61,6 +61,17 @@ pub(super) fn of_scatter(records: &[TrialRecord]) -> Vec<Axis> {
     first.or_else(|| dropout_of(&parameters(records)).cloned()).into_iter().collect()
 }
 
+/// The same for several sweeps: the axes of each.
+pub(crate) fn of_scatters<'a>(sweeps: impl Iterator<Item = &'a [TrialRecord]>) -> Vec<Axis> {
+    let mut by: Vec<Axis> = Vec::new();
+    for axis in sweeps.flat_map(of_scatter) {
+        if !by.contains(&axis) {
+            by.push(axis);
+        }
+    }
+    by
+}
+
 /// The names of all axes.
 pub(super) fn names(records: &[TrialRecord]) -> Vec<String> {
     parameters(records).iter().chain([&Axis::Seed, &Axis::Split]).map(Axis::to_string).collect()

@@ -20,7 +20,7 @@ use crate::axis::{Axis, AxisValue};
 use crate::collect::in_order;
 use crate::metric_spec::MetricSpec;
 use crate::question::Question;
-use crate::results::{Results, ResultsError, results};
+use crate::results::{Results, ResultsError, one_split, results};
 
 /// The most groups that look different.
 const GROUPS_MAX: usize = 36;
@@ -28,7 +28,7 @@ const GROUPS_MAX: usize = 36;
 /// Draws the groups of a preset, or those by methods and axes, with a panel for each dataset.
 pub(super) fn draw(merged: &[Merged], asked: &FigureQuestion) -> Result<Picture, FigureError> {
     let by = match (asked.by.as_slice(), asked.preset) {
-        ([], None) => default_axes(merged),
+        ([], None) => axes::of_scatters(merged.iter().map(|one| one.records.as_slice())),
         (by, _) => by.to_vec(),
     };
     let clouds = match asked.preset {
@@ -40,22 +40,12 @@ pub(super) fn draw(merged: &[Merged], asked: &FigureQuestion) -> Result<Picture,
         }
     };
     let groups = Groups { asked, by: &by, clouds: &clouds };
-    let mut parts = Vec::new();
+    let mut parts: Vec<(&Merged, DatasetGroups)> = Vec::new();
     for one in merged {
         parts.push((one, groups.of_dataset(one)?));
     }
+    one_split(parts.iter().map(|(merged, part)| (merged.dataset.as_str(), part.results.ood_split)))?;
     groups.panels(parts)?.draw(&asked.page)
-}
-
-/// The axes whose settings are groups by default, those of any dataset.
-fn default_axes(merged: &[Merged]) -> Vec<Axis> {
-    let mut by: Vec<Axis> = Vec::new();
-    for axis in merged.iter().flat_map(|one| axes::of_scatter(&one.records)) {
-        if !by.contains(&axis) {
-            by.push(axis);
-        }
-    }
-    by
 }
 
 /// What is drawn.
@@ -170,6 +160,10 @@ impl Groups<'_> {
         for (merged, part) in parts {
             let title = if merged.dataset.is_empty() { &merged.name } else { &merged.dataset };
             missing.extend(self.missing(title, &part, &keys));
+            let combined = merged.records.iter().filter(|record| record.point.combine().is_some()).count();
+            if combined > 0 && self.asked.preset.is_none() {
+                missing.push(format!("{title}: {combined} combinations of trials are not drawn"));
+            }
             let place = |key: &GroupKey| keys.iter().position(|known| known == key);
             let at = |key: &PointKey| {
                 point_keys.iter().position(|known| known == key).map(|index| keys.len() + index)

@@ -13,7 +13,7 @@ use crate::axis::Axis;
 use crate::collect::Collector;
 use crate::paired::{Paired, PairedError};
 use crate::question::Question;
-use crate::results::ResultsError;
+use crate::results::{ResultsError, one_split};
 use crate::row_axes::row_axes;
 use crate::shared::SharedSettings;
 
@@ -87,6 +87,9 @@ impl JointCollector {
         let plain = self.parts.iter().find(|(_, part)| part.holds_out_nothing());
         if let (Some((_, plain)), Some(_)) = (plain, self.parts.iter().find(holds_out)) {
             return Err(ResultsError::Unlike { plain: plain.sweep.clone() });
+        }
+        if plain.is_none() {
+            one_split(self.parts.iter().map(|(dataset, part)| (dataset.as_str(), part.spec.ood_split)))?;
         }
         let part = |(dataset, part): (String, Collector)| Ok((dataset, part.results_by(axes.clone())?));
         let parts = self.parts.into_iter().map(part).collect::<Result<Vec<_>, ResultsError>>()?;

@@ -10,13 +10,13 @@ use super::build::{conditions, document, inline};
 use super::data::{distinct, evaluated};
 use super::{ReportQuestion, page};
 use crate::axis::Axis;
-use crate::figure::{FigureError, FigureKind, FigureQuestion, figures};
+use crate::figure::{FigureError, FigureKind, FigureQuestion, axes, figures};
 use crate::joint::{JointCollector, JointResults, SweepRecords};
 use crate::question::Question;
 use crate::render::Block;
 use crate::results::ResultsError;
 
-/// The page of several sweeps. `by` are the axes of rows and groups; empty for those that vary.
+/// The page of several sweeps. `by` are the axes of rows and groups; empty for those of a scatter figure, such as dropout.
 ///
 /// # Errors
 /// [`ResultsError`] where trials of different sweeps would be averaged, or no trial has an axis.
@@ -25,6 +25,8 @@ pub fn joint_report(
     by: &[Axis],
     asked: &ReportQuestion,
 ) -> Result<String, ResultsError> {
+    let usual = axes::of_scatters(sweeps.iter().map(|sweep| sweep.records.as_slice()));
+    let by = if by.is_empty() { &usual } else { by };
     let selections =
         if asked.selections.is_empty() { vec![Selection::Iid] } else { distinct(&asked.selections) };
     let all = sweeps.iter().flat_map(|sweep| evaluated(&sweep.spec.work, &sweep.records));

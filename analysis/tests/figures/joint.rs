@@ -1,7 +1,7 @@
 //! Figures of several sweeps, and the paper's by name.
 
 use sortie_analysis::{
-    Axis, FigureKind, FigurePage, FigurePreset, FigureQuestion, FigureWidth, SweepRecords, figures,
+    Axis, FigureKind, FigurePage, FigurePreset, FigureQuestion, FigureWidth, OodSplit, SweepRecords, figures,
 };
 use sortie_core::metrics::Method;
 use sortie_core::parameters::Scalar;
@@ -181,6 +181,9 @@ fn several_datasets_have_a_plot_each_in_every_kind() {
         }
         show(&format!("joint-kind-{kind}"), &svg);
     }
+    // Only presets draw combinations beside each other.
+    let svg = figures(field("figure1", &[0.0]), &FigureQuestion::of(FigureKind::Scatter)).unwrap();
+    assert!(words(&svg).contains("PACS: 8 combinations of trials are not drawn"), "{}", words(&svg));
     // The dataset may be an axis, too, if nothing else is to be told apart.
     let by = vec![Axis::from("dataset")];
     let svg = figures(
@@ -206,6 +209,20 @@ fn imported_runs_of_the_papers_code_make_its_figures_too() {
     // Imports have no combinations, but what the code averaged along its trajectories.
     let svg = figure(FigurePreset::Figure1);
     assert_eq!((count(&svg, "hull"), count(&svg, "combined")), (16, 0));
+}
+
+#[test]
+fn one_picture_has_one_split_of_the_held_out_domain() {
+    let sweeps = || {
+        [("pacs", "PACS"), ("emoji", "EmojiStyles")]
+            .map(|(name, dataset)| sweep_of(name, spec("dropout-rates", dataset, &[]), &[0.5]))
+            .to_vec()
+    };
+    let error = figures(sweeps(), &FigureQuestion::of(FigureKind::Scatter)).unwrap_err().to_string();
+    assert!(error.contains("(PACS: in, EmojiStyles: out)"), "{error}");
+    let question =
+        FigureQuestion { ood_split: Some(OodSplit::Out), ..FigureQuestion::of(FigureKind::Scatter) };
+    assert_eq!(count(&figures(sweeps(), &question).unwrap(), "hull"), 2);
 }
 
 #[test]

@@ -21,7 +21,8 @@ use crate::sweeps::SweepArguments;
 pub struct Arguments {
     #[command(flatten)]
     sweeps: SweepArguments,
-    /// The axes that make the rows of several sweeps' tables and the groups of their figure, as for `sortie results`.
+    /// The axes that make the rows of several sweeps' tables and the groups of their figure, as for `sortie results`; by default dropout, or
+    /// the only axis that varies.
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
     /// Only these selection methods, comma separated: iid, loo, oracle or last, as for `sortie results`. Figures use the first.

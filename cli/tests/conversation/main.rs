@@ -201,7 +201,7 @@ fn a_trial_is_listed_and_explained() {
     let error = coordinator.refuses(&["trials", "s", "--where", "speed=3"], 1);
     assert_eq!(
         error,
-        "error: \"speed\" is not an axis of this sweep; its axes are batch, lr, held_out, seed, split\n"
+        "error: \"speed\" is not an axis of this sweep; its axes are batch, lr, sweep, held_out, seed, split\n"
     );
     let text = coordinator.says(&["explain", "s/94f9"]);
     let expected = "trial 94f9de813446924ef6b1cf831eaa3ef4 of sweep s

@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
+use sortie_core::spec::SweepSpec;
 use sortie_proto::v1;
 use sortie_proto::v1::sweep_service_server::{SweepService, SweepServiceServer};
 use tokio::runtime::Runtime;
@@ -30,7 +31,7 @@ pub struct Script {
     pub backup: Vec<String>,
     /// The backup ends in an error after these.
     pub backup_breaks: bool,
-    /// A sweep as JSON.
+    /// A sweep as JSON; empty for a small one.
     pub spec: String,
     /// Actions find no trial to change.
     pub changes_nothing: bool,
@@ -41,6 +42,12 @@ impl Script {
     fn note(&self, request: &impl std::fmt::Debug) {
         self.asked.lock().unwrap().push(format!("{request:?}"));
     }
+}
+
+/// A sweep of a command as JSON.
+fn small_sweep() -> String {
+    let text = "name = 's'\n[run]\ncommand = ['true']\n[grid]\nseeds = 3\n";
+    serde_json::to_string(&SweepSpec::parse(text, None).unwrap()).unwrap()
 }
 
 fn stream<T>(items: &[T]) -> Response<Stream<T>>
@@ -99,7 +106,8 @@ impl SweepService for Script {
         &self,
         _: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeResponse>, Status> {
-        Ok(Response::new(v1::DescribeResponse { spec: self.spec.clone() }))
+        let spec = if self.spec.is_empty() { small_sweep() } else { self.spec.clone() };
+        Ok(Response::new(v1::DescribeResponse { spec }))
     }
 
     async fn status(
