@@ -166,6 +166,9 @@ fn an_axis_of_a_setting_grows_and_what_is_no_axis_becomes_none() {
     let two = SWEEP.replace("'resnet50-v1'", "['resnet50-v1', 'efficientnet-lite1']");
     let error = shown(&parse(&two), &two.replace("dataset = 'PACS'", "dataset = 'PACS'\npixels = 224"));
     assert!(error.contains("pixels is the default for each backbone there and one value here"), "{error}");
+    // One of its networks is a part of it, with the input size of that one.
+    let one = parse(&SWEEP.replace("'resnet50-v1'", "'efficientnet-lite1'"));
+    assert_eq!(parse(&two).grown_by(&one).unwrap(), parse(&two));
     // What grows is checked as what is new.
     let wide = parse(&two.replace("dataset = 'PACS'", "dataset = 'PACS'\npixels = 128"));
     let vit = two.replace("'efficientnet-lite1'", "'vit-b-16'");

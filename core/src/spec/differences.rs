@@ -63,8 +63,9 @@ pub(super) fn differences(old: &SweepSpec, new: &SweepSpec) -> Vec<Change> {
     let settings = names.filter(|name| old.setting_on(name).is_some());
     let first = |name: &String| Some((name.clone(), old.axis(name)?.values.first()?.clone()));
     let alike: Parameters = settings.filter_map(first).collect();
-    let mut changes = of_work(&old.work.at(&alike), &new.work.at(&alike));
-    if let (Work::Finetune(old), Work::Finetune(new)) = (&old.work, &new.work) {
+    let work = new.following_as(old);
+    let mut changes = of_work(&old.work.at(&alike), &work.at(&alike));
+    if let (Work::Finetune(old), Work::Finetune(new)) = (&old.work, &work) {
         changes.extend(following(old, new));
     }
     changes

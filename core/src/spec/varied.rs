@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::axis::Axis;
 use super::error::Change;
 use super::sweep::SweepSpec;
-use crate::finetune::{Setting, Settings};
+use crate::finetune::{Following, Setting, Settings};
 use crate::parameters::Parameters;
 use crate::random_search::RandomSearch;
 use crate::trial::Work;
@@ -116,9 +116,31 @@ impl SweepSpec {
     }
 }
 
+impl SweepSpec {
+    /// The work of this sweep as one that leaves to defaults what `old` does, where it varies nothing that they follow from and has these
+    /// defaults anyway.
+    pub(super) fn following_as(&self, old: &Self) -> Work {
+        let (Work::Finetune(old), Work::Finetune(settings)) = (&old.work, &self.work) else {
+            return self.work.clone();
+        };
+        let mut own = settings.clone();
+        for following in &old.following {
+            let mut default = settings.clone();
+            following.follow(&mut default);
+            let varies =
+                following.sources().iter().any(|source| self.grid.axes.contains_key(source.as_str()));
+            if !varies && default == *settings {
+                own.following.push(*following);
+            }
+        }
+        own.following.sort_unstable();
+        Work::Finetune(own)
+    }
+}
+
 /// What differs in how settings follow from others, of two sweeps that fine-tune.
 pub(super) fn following(old: &Settings, new: &Settings) -> Vec<Change> {
-    let shown = |settings: &Settings, following: &crate::finetune::Following| {
+    let shown = |settings: &Settings, following: &Following| {
         let sources = following.sources().iter().map(|source| source.as_str()).collect::<Vec<_>>();
         if settings.following.contains(following) {
             format!("the default for each {}", sources.join(" and "))
@@ -126,7 +148,7 @@ pub(super) fn following(old: &Settings, new: &Settings) -> Vec<Change> {
             "one value".to_owned()
         }
     };
-    let all = crate::finetune::Following::ALL.iter();
+    let all = Following::ALL.iter();
     let changes = all.map(|following| Change {
         key: following.as_str().to_owned(),
         old: shown(old, following),
