@@ -34,6 +34,10 @@ fn on(device: &str) -> Option<Fingerprint> {
     })
 }
 
+fn in_parts(fingerprint: Option<Fingerprint>) -> Option<Fingerprint> {
+    fingerprint.map(|fingerprint| Fingerprint { micro_batch: Some(48), ..fingerprint })
+}
+
 async fn events(f: &Fixture, trial: &str) -> Vec<(String, String)> {
     let history = f.store.history(trial).await.unwrap();
     history.events.into_iter().map(|event| (event.what, event.detail)).collect()
@@ -208,6 +212,8 @@ pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
             Some("1 evaluations from step 10 on"),
         ),
         (on("cuda:0"), vec![row("sketch", 0, 9, 0.5)], None),
+        // Memory made its steps smaller, which is another order of sums.
+        (in_parts(on("cpu")), vec![row("sketch", 0, 9, 0.5)], None),
     ] {
         let first = f.claim_one().await;
         f.store.report(first.token, reported(on("cpu"), before.clone())).await.unwrap();

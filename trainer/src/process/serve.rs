@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -17,18 +16,21 @@ use super::log::{LoggedSink, TrialLog};
 use super::{EventSink, watchdog};
 
 use crate::error::TrialError;
+use crate::libtorch::end_process;
 use crate::training::{Artifacts, ComputeDevice, TrialEnvironment, run_combination, run_trial};
 
-/// Runs the trial that standard input assigns. The outcome is reported as an event, whatever it is. The exit code tells only whether it
-/// could be reported. `device` is opened before there is a trial.
-pub fn run(device: &str) -> ExitCode {
-    match serve(device) {
-        Ok(()) => ExitCode::SUCCESS,
+/// Runs the trial that standard input assigns, and ends the process. The outcome is reported as an event, whatever it is. The exit status tells
+/// only whether it could be reported. `device` is opened before there is a trial.
+pub fn run(device: &str) -> ! {
+    let status = match serve(device) {
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    // Every report is in the pipe, and every file is written.
+    end_process(status)
 }
 
 fn serve(device: &str) -> io::Result<()> {

@@ -25,7 +25,7 @@ use sortie_core::pipe::LINE_BYTES_MAX;
 
 /// The most events that are queued for the attempt; with more, the process waits.
 const EVENTS_WAITING_MAX: usize = 64;
-/// How long a process may run after its outcome: libtorch unloads and GPU memory is freed.
+/// How long a process may run after its outcome: a trainer ends at once, and the system frees its GPU memory.
 const EXIT_GRACE: Duration = Duration::from_secs(10);
 /// How long output is read after the process has ended: its last lines say why.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
