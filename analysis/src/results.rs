@@ -17,7 +17,6 @@ use crate::collect::{Collector, PlainTrial, TrialSummary};
 use crate::metric_spec::{MeasuredPair, MetricChoice, MetricSpec, OodSplit};
 use crate::mixed::Mixed;
 use crate::question::Question;
-use crate::row_axes::row_axes;
 use crate::scale::Scale;
 use crate::statistics::Estimate;
 use crate::units::{Unit, take_best};
@@ -217,17 +216,10 @@ pub fn results(
 }
 
 impl Collector {
-    /// Groups and averages the trials. Trials with two held-out domains count as planned and done, but are in no cell: they only select
-    /// steps.
+    /// Groups and averages the trials in rows by these axes.
     ///
     /// # Errors
-    /// [`ResultsError`] when the sweep lacks an axis of the rows.
-    pub fn results(self) -> Result<Results, ResultsError> {
-        let axes = row_axes(&[&self])?;
-        self.results_by(axes)
-    }
-
-    /// The same with these axes of the rows.
+    /// [`ResultsError::Mixed`] where trials of different sweeps would be averaged.
     pub(crate) fn results_by(mut self, axes: Vec<Axis>) -> Result<Results, ResultsError> {
         self.settle();
         self.check_sweeps(&axes)?;

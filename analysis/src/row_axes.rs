@@ -6,7 +6,19 @@ use sortie_core::combine::{COMBINE, MEMBERS};
 
 use crate::axis::{Axis, names_of};
 use crate::collect::Collector;
-use crate::results::ResultsError;
+use crate::results::{Results, ResultsError};
+
+impl Collector {
+    /// Groups and averages the trials. Trials with two held-out domains count as planned and done, but are in no cell: they only select
+    /// steps.
+    ///
+    /// # Errors
+    /// [`ResultsError`] when the sweep lacks an axis of the rows.
+    pub fn results(self) -> Result<Results, ResultsError> {
+        let axes = row_axes(&[&self])?;
+        self.results_by(axes)
+    }
+}
 
 /// The axes of the rows of tables of these collectors, which have the same question.
 ///

@@ -4,7 +4,7 @@ use maud::{Markup, PreEscaped, html};
 use sortie_core::metrics::Method;
 use sortie_core::selection::{Selection, Validation};
 
-use super::build::inline;
+use super::document::inline;
 use super::{Report, page};
 use crate::figure::{FigureError, FigureKind, FigureQuestion, axes, figure};
 

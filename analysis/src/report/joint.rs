@@ -6,8 +6,8 @@ use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 
-use super::build::{conditions, document, inline};
 use super::data::{distinct, evaluated};
+use super::document::{conditions, document, inline};
 use super::{ReportQuestion, page};
 use crate::axis::Axis;
 use crate::figure::{FigureError, FigureKind, FigureQuestion, axes, figures};

@@ -3,6 +3,7 @@
 
 mod build;
 mod data;
+mod document;
 mod figures;
 mod joint;
 mod noise;
