@@ -166,9 +166,13 @@ fn a_step_in_parts_is_the_whole_step_but_for_rounding() {
         run(&spec, root.path())
     };
     let whole = with(None);
+    // Files hold the specification, too.
+    let numbers = |run: &Transcript| -> Vec<String> {
+        run.text.lines().filter(|line| !line.starts_with("Artifact")).map(str::to_owned).collect()
+    };
     // Parts that hold everything are the whole step, to the byte.
     for micro_batch in [MicroBatch::Auto, MicroBatch::Images(8), MicroBatch::Images(65_536)] {
-        assert_eq!(with(Some(micro_batch)).text, whole.text, "{micro_batch}");
+        assert_eq!(numbers(&with(Some(micro_batch))), numbers(&whole), "{micro_batch}");
     }
     // Eight images: the last part is smaller. Later losses show the gradients of all steps before them.
     for images in [1, 3, 4] {

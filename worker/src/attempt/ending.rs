@@ -169,6 +169,12 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
+/// The outcome where a trainer that waited ended before it took its trial, which is not the trial's fault.
+pub(crate) fn before_it_began() -> Outcome {
+    let message = "the trainer that waited for a trial ended before it took this one".to_owned();
+    Outcome::Failed { class: ErrorClass::Preempted, message }
+}
+
 /// An attempt whose device does not work any more: its worker uses it no more. While it has others, nothing is wrong with the machine as a
 /// whole.
 pub(crate) fn without_device(outcome: Outcome, taken: &TakenSlot) -> Outcome {

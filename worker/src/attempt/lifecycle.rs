@@ -80,6 +80,8 @@ pub(crate) struct Attempt<'a> {
     handed_back_at: Option<Instant>,
     /// How the trainer that waits for the next trial in this slot is started, once this one has loaded everything.
     next: Option<(usize, Command)>,
+    /// Its process waited for it and has not answered yet.
+    waited: bool,
 }
 
 /// Why the agent ended an attempt.
@@ -125,6 +127,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
         refused: false,
         handed_back_at: None,
         next: None,
+        waited: false,
     };
     let destination = shared.destination.found().await;
     let begun = Instant::now();
@@ -185,6 +188,7 @@ impl Attempt<'_> {
             waits = self.shared.waiting.take(taken.index(), &launch.command);
             let next = launch::trainer_command(config, slot, trainer, settings.precision);
             self.next = Some((taken.index(), next));
+            self.waited = waits.is_some();
         }
         Child::spawn(launch, waits, log)
             .map_err(|error| ending::machine(format!("cannot start the trial's process: {error}")))
@@ -345,6 +349,7 @@ impl Attempt<'_> {
             Some(StopReason::Abandoned) => None,
             Some(StopReason::Broken(outcome)) => Some(outcome),
             Some(StopReason::Unreported(reason)) => Some(ending::transient(reason)),
+            None if self.waited => Some(ending::before_it_began()),
             Some(StopReason::HandedBack) | None => {
                 let end = ProcessEnd {
                     reported: self.reported.take(),
@@ -366,6 +371,7 @@ impl Attempt<'_> {
 
     /// Ends a trainer that was built from other sources: it might compute other numbers. Another worker gets the trial.
     fn check_build(&mut self, child: &Child, trainer: &Handshake) {
+        self.waited = false;
         let config = &self.shared.config;
         if trainer.build == config.launcher.build() && trainer.protocol_version == PROTOCOL_VERSION {
             return;
