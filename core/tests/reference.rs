@@ -1,6 +1,5 @@
 //! Where paper, reference code and our own choices differ, each has a name: what the presets take, what a file gets without saying so, and
 //! that a trial's identity tells them apart.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 use std::collections::HashSet;
 
