@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sortie_core::combine::combine_of;
 use sortie_core::job::StateName;
+use sortie_core::metrics::Method;
 use sortie_core::parameters::Parameters;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{CrossValidation, Outline, Selected, Selection, leave_one_out};
@@ -45,8 +46,8 @@ pub struct Collector {
     group: SweepGroup,
     /// Where trials stand in several of them.
     pub(crate) sweep_sets: Interner<SweepSet>,
-    /// The trials of several sweeps, by their ids and the numbers of their parameters.
-    seen: HashMap<(SpecHash, u32), Seen>,
+    /// The trials of several sweeps, by their ids, the numbers of their parameters, and how their sweeps make what is asked for.
+    seen: HashMap<(SpecHash, u32, Option<String>), Seen>,
 }
 
 /// A trial that may stand in several sweeps.
@@ -156,6 +157,7 @@ impl Collector {
         work.dataset().unwrap_or_default().clone_into(&mut group.dataset);
         group.names.push(name.to_owned());
         group.shared.push(shared);
+        group.makes.push(makes(work, self.spec.method));
         self.sweep = group.names.join(", ");
         let new = work.domains().iter().filter(|domain| !self.known_domains.contains(domain));
         let new: Vec<String> = new.cloned().collect();
@@ -186,11 +188,17 @@ impl Collector {
     }
 
     /// Takes a record of one of several sweeps, under these parameters. The same trial of several sweeps counts once, with the result that
-    /// one of them has.
+    /// one of them has. Averages and ensembles are no part of a trial's identity: those that sweeps make in other ways are not the same.
     pub(crate) fn push_of(&mut self, sweep: usize, record: &TrialRecord, parameters: &Parameters) {
+        // A combination is evaluated as one model, which every method reads.
+        let is_combined = record.point.combine().is_some();
+        if !is_combined && self.group.lacks_method(sweep) {
+            return;
+        }
         let setting = self.settings.number(parameters);
         let alone = SweepSet::from([sweep]);
-        let key = (record.id, setting);
+        let makes = if is_combined { None } else { self.group.makes[sweep].clone() };
+        let key = (record.id, setting, makes);
         let Some(mut seen) = self.seen.get(&key).copied() else {
             *self.states.entry(record.state).or_default() += 1;
             let sweeps = self.sweep_sets.number(&alone);
@@ -401,5 +409,17 @@ impl<T: Clone + Ord> Interner<T> {
             ranks[number as usize] = rank;
         }
         ranks
+    }
+}
+
+/// How the trials of a sweep make the weights or logits of a method; none for plain ones, and for programs, of which nobody knows.
+pub(crate) fn makes(work: &Work, method: Method) -> Option<String> {
+    let Work::Finetune(settings) = work else { return None };
+    match method {
+        Method::Plain => None,
+        Method::Average => Some(settings.average.map_or_else(String::new, |average| average.to_string())),
+        Method::Ensemble => {
+            Some(settings.ensemble.map_or_else(String::new, |ensemble| ensemble.from.to_string()))
+        }
     }
 }

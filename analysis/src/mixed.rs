@@ -24,6 +24,16 @@ pub(crate) struct SweepGroup {
     pub dataset: String,
     pub names: Vec<String>,
     pub shared: Vec<SharedSettings>,
+    /// How each makes the method that is asked for: see [`crate::collect::makes`].
+    pub makes: Vec<Option<String>>,
+}
+
+impl SweepGroup {
+    /// Whether a sweep does not make the method that is asked for, and another one does.
+    pub(crate) fn lacks_method(&self, sweep: usize) -> bool {
+        let makes = |of: &Option<String>| of.as_ref().is_some_and(|how| !how.is_empty());
+        self.makes[sweep].as_ref().is_some_and(String::is_empty) && self.makes.iter().any(makes)
+    }
 }
 
 impl SweepGroup {
@@ -90,7 +100,7 @@ impl SweepGroup {
         let names = parameters.into_iter().chain(shared);
         let tells = |name: &String| {
             let values = |sweep: usize, trials: &BTreeSet<&Parameters>| -> BTreeSet<Option<Scalar>> {
-                trials.iter().map(|all| self.shared[sweep].value(all, name).cloned()).collect()
+                trials.iter().map(|all| self.shared[sweep].value(all, name)).collect()
             };
             values(first, one).is_disjoint(&values(second, other))
         };

@@ -21,6 +21,8 @@ const THEIRS: [(&str, &str); 2] = [("dropout", "resnet_dropout"), ("head_lr_fact
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SharedSettings {
     values: Parameters,
+    /// Where defaults follow from settings that the sweep varies: the settings, of which each trial has its own.
+    varied: Option<Work>,
     /// The axes of the sweep's grid. A trial without a value on one of them has none: a combination's members differ there.
     axes: BTreeSet<String>,
 }
@@ -33,22 +35,27 @@ impl SharedSettings {
         values.extend(
             spec.work.dataset().map(|dataset| (DATASET.to_owned(), Scalar::Text(dataset.to_owned()))),
         );
-        Self { values, axes: spec.grid.axes.keys().cloned().collect() }
+        let varies = matches!(&spec.work, Work::Finetune(settings) if !settings.following.is_empty());
+        let varied = varies.then(|| spec.work.clone());
+        Self { values, varied, axes: spec.grid.axes.keys().cloned().collect() }
     }
 
     /// The value of a trial on an axis: that of its point, or else the setting of that name. Runs of the paper's code that were imported
     /// have it under its own name.
-    pub fn value<'a>(&'a self, parameters: &'a Parameters, axis: &str) -> Option<&'a Scalar> {
-        let shared = || self.values.get(axis).filter(|_| !self.axes.contains(axis));
-        let theirs = || parameters.get(THEIRS.iter().find(|(ours, _)| *ours == axis)?.1);
-        parameters.get(axis).or_else(shared).or_else(theirs)
+    pub fn value(&self, parameters: &Parameters, axis: &str) -> Option<Scalar> {
+        let own = || settings(&self.varied.as_ref()?.at(parameters)).remove(axis);
+        let shared =
+            || own().or_else(|| self.values.get(axis).cloned()).filter(|_| !self.axes.contains(axis));
+        let theirs = || parameters.get(THEIRS.iter().find(|(ours, _)| *ours == axis)?.1).cloned();
+        parameters.get(axis).cloned().or_else(shared).or_else(theirs)
     }
 
     /// Gives parameters the settings of these names that they lack.
     pub fn add<'a>(&self, parameters: &mut Parameters, names: impl IntoIterator<Item = &'a str>) {
         for name in names {
-            if let Some(value) = self.value(parameters, name).filter(|_| !parameters.contains_key(name)) {
-                let value = value.clone();
+            if !parameters.contains_key(name)
+                && let Some(value) = self.value(parameters, name)
+            {
                 parameters.insert(name.to_owned(), value);
             }
         }
@@ -97,13 +104,13 @@ mod tests {
         let spec = SweepSpec::parse(&presets::find("figure1").unwrap().text(None), None).unwrap();
         let shared = SharedSettings::of("mine", &spec);
         let point = spec.example().unwrap();
-        let value = |axis: &str| shared.value(&point.parameters, axis).map(Scalar::to_string);
+        let value = |axis: &str| shared.value(&point.parameters, axis).map(|value| value.to_string());
         for (axis, expected) in [
             ("sweep", "mine"),
             ("dataset", "PACS"),
             ("backbone", "resnet50-v2"),
             ("weights", "resnet50-v2"),
-            ("precision", "fp32"),
+            ("precision", "reference"),
             ("batch_per_domain", "32"),
             ("steps", "10000"),
             ("optimizer", "sgd"),
@@ -117,13 +124,22 @@ mod tests {
         // A point's own value counts, and a combination has none on the axes in which its members differ.
         let own = |name: &str, value: &str| (name.to_owned(), Scalar::Text(value.to_owned()));
         let parameters = Parameters::from([own("backbone", "other"), own(COMBINE, "all"), own(MEMBERS, "3")]);
-        assert_eq!(shared.value(&parameters, "backbone"), Some(&Scalar::Text("other".to_owned())));
+        assert_eq!(shared.value(&parameters, "backbone"), Some(Scalar::Text("other".to_owned())));
         assert_eq!(shared.value(&parameters, "lr"), None);
         // A run of the paper's code, which was imported.
         let theirs = Parameters::from([("resnet_dropout".to_owned(), Scalar::Number(0.9.into()))]);
         let imported = SharedSettings::default();
-        assert_eq!(imported.value(&theirs, "dropout"), Some(&Scalar::Number(0.9.into())));
+        assert_eq!(imported.value(&theirs, "dropout"), Some(Scalar::Number(0.9.into())));
         assert_eq!(imported.value(&theirs, "head_lr_factor"), None);
+        // What follows from a setting that the sweep varies is each trial's own.
+        let text = presets::find("figure1")
+            .unwrap()
+            .text(None)
+            .replace("\"resnet50-v2\"", "[\"resnet50-v2\", \"efficientnet-lite1\"]");
+        let varied = SharedSettings::of("varied", &SweepSpec::parse(&text, None).unwrap());
+        let other = Parameters::from([own("backbone", "efficientnet-lite1")]);
+        assert_eq!(varied.value(&other, "pixels"), Some(Scalar::Number(240.0.into())));
+        assert_eq!(varied.value(&other, "weights"), Some(Scalar::Text("efficientnet-lite1".to_owned())));
         let extended = shared.extended(&point, ["precision", "nonsense", "dropout"]);
         assert_eq!(extended.parameters.len(), point.parameters.len() + 1);
     }

@@ -9,6 +9,7 @@ use sortie_analysis::{
 };
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
+use sortie_core::metrics::{Evaluation, Method};
 use sortie_core::parameters::Scalar;
 use sortie_core::presets;
 use sortie_core::record::TrialRecord;
@@ -205,6 +206,46 @@ fn the_same_trial_of_several_sweeps_counts_once() {
     // By sweep it is in both.
     let found = joint(&[whole, part], &["sweep"]).unwrap().render(Format::Table);
     assert!(found.contains("25 of 25 trials done"), "{found}");
+}
+
+/// A sweep that also makes averages from a step on, whose accuracies are its plain ones of a sweep with so many more.
+fn averaged(name: &'static str, from: u64, more: u64) -> Sweep {
+    let average = format!("evaluate_every = 300\naverage = {{ from = {from} }}");
+    let spec = spec("PACS", &[("evaluate_every = 300", &average)]);
+    let (mut records, others) = (trials(&spec.work, 0), trials(&spec.work, more));
+    for (record, other) in records.iter_mut().zip(others) {
+        let average = |row: Evaluation| Evaluation { method: Method::Average, ..row };
+        record.validation.extend(other.validation.into_iter().map(average));
+        record.held_out.extend(other.held_out.into_iter().map(average));
+    }
+    (name, spec, records)
+}
+
+#[test]
+fn averages_that_sweeps_make_in_other_ways_are_not_one() {
+    let table = |sweeps: &[Sweep], by: &[&str]| {
+        let by = by.iter().map(|axis| Axis::from(*axis)).collect();
+        let question = Question { by, method: Method::Average, ..Question::default() };
+        let mut collector = JointCollector::new(&question, &[]);
+        sweeps.iter().for_each(|(name, spec, _)| collector.add_sweep(name, spec));
+        for (index, (_, _, records)) in sweeps.iter().enumerate() {
+            records.iter().for_each(|record| collector.push(index, record));
+        }
+        collector.results().map(|results| results.parts[0].1.clone())
+    };
+    let early = || averaged("early", 300, 30);
+    let alone = table(&[early()], &["dropout"]).unwrap();
+    assert_eq!((alone.planned, alone.done), (16, 16));
+    // The same trainings in a sweep that makes no averages are not in the way, wherever it stands.
+    let plain = || sweep("plain", spec("PACS", &[]), 0);
+    for sweeps in [[plain(), early()], [early(), plain()]] {
+        let found = table(&sweeps, &["dropout"]).unwrap();
+        assert_eq!((&found.cells, found.planned), (&alone.cells, 16));
+    }
+    let late = || averaged("late", 5000, 60);
+    let error = table(&[early(), late()], &["dropout"]).unwrap_err().to_string();
+    assert!(error.contains("early and late") && error.contains("--by dropout,sweep"), "{error}");
+    assert_eq!(table(&[early(), late()], &["dropout", "sweep"]).unwrap().planned, 32);
 }
 
 #[test]

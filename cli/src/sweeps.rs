@@ -18,7 +18,8 @@ use crate::measured::MetricArguments;
 #[derive(Debug, clap::Args)]
 pub struct SweepArguments {
     /// The names of the sweeps. The results of several stand beside each other; those on several datasets have a column for each. Trials of
-    /// different sweeps are never averaged: --by sweep, or an axis in which they differ, tells them apart.
+    /// different sweeps on one dataset are never averaged: --by sweep, or an axis in which they differ, tells them apart. Means over datasets
+    /// take each sweep with the settings that it has.
     #[arg(required = true, value_name = "SWEEP")]
     pub sweeps: Vec<String>,
     /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch', as for `sortie trials`. Besides axes they may name
@@ -176,10 +177,11 @@ impl Sweeps {
         detail: Detail,
         mut take: impl FnMut(usize, TrialRecord) -> Result<()>,
     ) -> Result<()> {
-        let (mut found, mut unknown, mut known) = (0_usize, Vec::new(), BTreeSet::new());
+        let (mut found, mut unknown, mut known, mut without) =
+            (0_usize, Vec::new(), BTreeSet::new(), Vec::new());
         for (index, OneSweep { name, filter, .. }) in self.0.iter().enumerate() {
             let (_, mut records) = client.stream_records(name, detail).await?;
-            let mut example: Option<Point> = None;
+            let (mut example, before): (Option<Point>, usize) = (None, found);
             while let Some(record) = records.next().await? {
                 let Some(filter) = filter else {
                     take(index, record)?;
@@ -193,6 +195,9 @@ impl Sweeps {
                     found += 1;
                     take(index, record)?;
                 }
+            }
+            if filter.is_some() && found == before {
+                without.push(name.as_str());
             }
             // What one sweep lacks may be an axis of another.
             match (filter, example) {
@@ -214,6 +219,12 @@ impl Sweeps {
                 }
             }
             bail!("no trial of {} meets {:?}", self.names(), arguments.conditions());
+        }
+        if !without.is_empty() {
+            let (names, conditions) = (without.join(", "), arguments.conditions());
+            output::note(&format!(
+                "note: no trial of {names} meets {conditions:?}, so it is in no row and no mean"
+            ));
         }
         Ok(())
     }

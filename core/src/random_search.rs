@@ -99,7 +99,11 @@ impl Bounds {
     fn at(self, part: f64, to: impl Fn(f64) -> f64, from: impl Fn(f64) -> f64) -> Scalar {
         let Self { low, high, whole } = self;
         let value = from(to(low) + (to(high) - to(low)) * part).clamp(low, high);
-        let value = if whole { value.floor() } else { format!("{value:.5e}").parse().unwrap_or(value) };
+        let value = if whole {
+            value.floor()
+        } else {
+            format!("{value:.5e}").parse().unwrap_or(value).clamp(low, high)
+        };
         Scalar::Number(value.into())
     }
 }

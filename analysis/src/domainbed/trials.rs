@@ -12,6 +12,7 @@ use sortie_core::trial::{Point, Work};
 
 use super::registry::{DATASETS, name_of};
 use super::{MISSING, Origin, Record, Run};
+use crate::collect::makes;
 
 /// The axes that become a part of the algorithm's name: Sortie's, and that of DomainBed's hyper-parameter.
 const DROPOUT: [&str; 2] = ["dropout", "resnet_dropout"];
@@ -73,7 +74,10 @@ pub fn runs(work: &Work, records: &[TrialRecord], imported: &Imported) -> Vec<Ru
         for method in methods {
             let env = |domain: &String| domains.iter().position(|known| known == domain);
             runs.push(Run {
-                name: format!("{}-{method}", record.id),
+                name: match makes(work, method) {
+                    Some(how) => format!("{}-{method}-{}", record.id, how.replace('/', "-")),
+                    None => format!("{}-{method}", record.id),
+                },
                 algorithm: numbers.algorithm(&record.point, method),
                 dataset: dataset.to_owned(),
                 test_envs: record.point.held_out.iter().filter_map(env).collect(),

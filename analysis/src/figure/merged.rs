@@ -1,15 +1,17 @@
 //! The trials of several sweeps, by dataset.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sortie_core::combine::CombinationKind;
 use sortie_core::job::StateName;
+use sortie_core::metrics::{Evaluation, Method};
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::{SpecHash, Work};
 
 use super::FigureError;
 use super::settings::{Setting, setting};
 use crate::axis::Axis;
+use crate::collect::makes;
 use crate::joint::SweepRecords;
 use crate::mixed::{SweepGroup, SweepSet, row_name};
 use crate::shared::SharedSettings;
@@ -28,6 +30,8 @@ pub(super) struct Merged {
     pub kinds: BTreeMap<String, CombinationKind>,
     /// The sweeps of each trial.
     sets: Vec<SweepSet>,
+    /// How each sweep makes averages and ensembles.
+    makes: Vec<[Option<String>; 2]>,
     group: SweepGroup,
 }
 
@@ -42,13 +46,14 @@ impl Merged {
                 let group = SweepGroup { dataset: dataset.clone(), ..SweepGroup::default() };
                 let (name, work, kinds) = (String::new(), spec.work.clone(), BTreeMap::new());
                 let (records, sets) = (Vec::new(), Vec::new());
-                all.push(Self { name, dataset, work, records, kinds, sets, group });
+                all.push(Self { name, dataset, work, records, kinds, sets, makes: Vec::new(), group });
                 all.len() - 1
             });
             let merged = &mut all[index];
             for combine in &spec.combine {
                 merged.kinds.entry(combine.name.clone()).or_insert(combine.kind);
             }
+            merged.makes.push([Method::Average, Method::Ensemble].map(|method| makes(&spec.work, method)));
             merged.add(name, shared, records, named);
         }
         all
@@ -63,20 +68,34 @@ impl Merged {
         for mut record in records {
             shared.add(&mut record.point.parameters, named.iter().copied());
             let same = known.get(&record.id).into_iter().flatten().copied();
-            let same = same.into_iter().find(|&index| self.records[index].point == record.point);
+            let same = same
+                .into_iter()
+                .find(|&index| self.records[index].point == record.point && self.makes_alike(index, number));
             let Some(index) = same else {
                 self.records.push(record);
                 self.sets.push(SweepSet::from([number]));
                 continue;
             };
             self.sets[index].insert(number);
-            if record.state == StateName::Succeeded {
-                self.records[index] = record;
+            match (record.state, self.records[index].state) {
+                (StateName::Succeeded, StateName::Succeeded) => add_methods(&mut self.records[index], record),
+                (StateName::Succeeded, _) => self.records[index] = record,
+                _ => {}
             }
         }
         self.group.names.push(name);
         self.group.shared.push(shared);
         self.name = self.group.names.join(", ");
+    }
+
+    /// Whether a sweep makes the averages and ensembles of a trial as the sweeps that have it, or not at all. A combination makes none.
+    fn makes_alike(&self, trial: usize, sweep: usize) -> bool {
+        let none = |how: &Option<String>| how.as_ref().is_none_or(String::is_empty);
+        let alike = |(a, b): (&Option<String>, &Option<String>)| a == b || none(a) || none(b);
+        self.records[trial].point.combine().is_some()
+            || self.sets[trial]
+                .iter()
+                .all(|other| self.makes[*other].iter().zip(&self.makes[sweep]).all(alike))
     }
 
     /// Fails if trials of different sweeps that are meant have the same values on these axes. Those that combine the same number of trials
@@ -94,4 +113,21 @@ impl Merged {
         let rows = rows.map(|(record, sets)| (row(record), &record.point.parameters, sets));
         Ok(self.group.check(axes, rows, |(values, _)| row_name(axes, values))?)
     }
+}
+
+/// Adds the evaluations of methods that a trial lacks, of the same trial in another sweep.
+fn add_methods(record: &mut TrialRecord, same: TrialRecord) {
+    let known = methods(record);
+    let is_new = |row: &Evaluation| !known.contains(row.method.as_str());
+    let [validation, held_out] =
+        [same.validation, same.held_out].map(|rows| rows.into_iter().filter(is_new).collect::<Vec<_>>());
+    record.validation.extend(validation);
+    record.held_out.extend(held_out);
+    // As records are: by method, and within one by step.
+    record.validation.sort_by_key(|row| row.method.as_str());
+    record.held_out.sort_by_key(|row| row.method.as_str());
+}
+
+fn methods(record: &TrialRecord) -> BTreeSet<&'static str> {
+    record.validation.iter().chain(&record.held_out).map(|row| row.method.as_str()).collect()
 }

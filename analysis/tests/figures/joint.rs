@@ -86,6 +86,25 @@ fn figure_1_has_the_papers_groups_and_points_on_four_datasets() {
 }
 
 #[test]
+fn trainings_of_a_sweep_without_averages_leave_those_of_another_one() {
+    for reversed in [false, true] {
+        let mut sweeps = vec![
+            sweep_of("figure1", spec("figure1", "PACS", &[]), &[0.0, 0.9]),
+            sweep_of("rates", spec("dropout-rates", "PACS", &[]), &[0.0, 0.9]),
+        ];
+        for record in &mut sweeps[1].records {
+            record.validation.retain(|row| row.method == Method::Plain);
+            record.held_out.retain(|row| row.method == Method::Plain);
+        }
+        if reversed {
+            sweeps.reverse();
+        }
+        let svg = figures(sweeps, &asked(FigurePreset::Figure1, &[])).unwrap();
+        assert_eq!(dots(&svg), [1_296; 4], "{reversed}");
+    }
+}
+
+#[test]
 fn figure_2_joins_the_centres_of_rates() {
     let rates = [0.0, 0.5, 0.9, 0.95];
     let svg = figures(field("dropout-rates", &rates), &asked(FigurePreset::Figure2, &[])).unwrap();

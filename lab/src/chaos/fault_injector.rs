@@ -16,6 +16,9 @@ use crate::cluster::Cluster;
 /// How long a network is cut or a worker is stopped, in leases.
 const LEASES: f64 = 1.5;
 
+/// How long a worker may take to note an answer that has arrived.
+const DRAIN: Duration = Duration::from_millis(500);
+
 /// Injects faults and counts them.
 #[derive(Debug)]
 pub struct FaultInjector {
@@ -87,11 +90,14 @@ impl FaultInjector {
                 self.injected.stopped += 1;
             }
             Fault::Restore(after) => {
+                // A worker that is stopped, or behind a cut, would note later what it was told before.
+                self.repair_all(cluster)?;
                 let before = journal_lengths(cluster)?;
                 let backup = cluster.backup()?;
                 sleep(*after).await;
                 cluster.kill_coordinator()?;
                 cluster.restore(&backup)?;
+                sleep(DRAIN).await;
                 self.undone.push((before, journal_lengths(cluster)?));
                 cluster.start_coordinator()?;
                 self.injected.restored += 1;
@@ -107,12 +113,21 @@ impl FaultInjector {
         self.undone.iter().any(|(before, after)| (length(before)..length(after)).contains(&index))
     }
 
+    /// Ends all cuts and stops.
+    fn repair_all(&mut self, cluster: &Cluster) -> Result<()> {
+        let longest = self.lease.mul_f64(LEASES);
+        self.repair_until(cluster, now() + longest)
+    }
+
     /// Ends the cuts and stops whose time has come.
     ///
     /// # Errors
     /// When a worker cannot be continued.
     pub fn repair(&mut self, cluster: &Cluster) -> Result<()> {
-        let now = now();
+        self.repair_until(cluster, now())
+    }
+
+    fn repair_until(&mut self, cluster: &Cluster, now: Instant) -> Result<()> {
         let over: Vec<usize> =
             self.cut.iter().filter(|(_, until)| **until <= now).map(|(index, _)| *index).collect();
         for index in over {

@@ -188,7 +188,7 @@ pub(crate) trait Attempts: Send {
         since: Timestamp,
     ) -> Result<Vec<(TrialKey, String)>, StoreError>;
     /// The machines whose own disks have what these trials go on from: checkpoints of attempts that ended since this time; for a combination,
-    /// the results of the most of its members.
+    /// the results of the most of its members, the last of which ended since.
     async fn kept_on(
         &mut self,
         trials: &[TrialKey],

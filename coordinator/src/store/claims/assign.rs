@@ -24,7 +24,8 @@ use crate::store::types::{Claim, Claimed};
 const CHECKPOINTS_MAX: usize = 4;
 /// How far into a queue a claim looks for trials that did not fail on its machine.
 const QUEUE_MAX: u64 = 4_096;
-/// For how long after an attempt only the machine whose disk has its checkpoints gets the trial, if that machine is there and fit. Short: a
+/// For how long after an attempt only the machine whose disk has its checkpoints, or the most of a combination's members, gets the trial, if
+/// that machine is there and fit. Short: a
 /// slot elsewhere that is allocated to such a trial gets nothing meanwhile.
 const KEPT_FOR: Duration = Duration::from_secs(120);
 /// A waiting worker's sign of life is noted this often.

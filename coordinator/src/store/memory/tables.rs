@@ -304,7 +304,7 @@ impl Tables {
                     found.insert((*trial, line.worker.machine.clone()));
                 }
             }
-            let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+            let (mut held, mut latest): (BTreeMap<&str, usize>, Option<Timestamp>) = (BTreeMap::new(), None);
             let members = self.members.get(trial).map(Vec::as_slice).unwrap_or_default();
             for member in members.iter().filter_map(|member| self.trials.get(member)) {
                 let attempt = member.state.accepted().and_then(|token| self.attempts.get(&token));
@@ -313,9 +313,10 @@ impl Tables {
                     line.filter(|line| line.worker.checkpoints == Some(ArtifactLocation::Local))
                 {
                     *held.entry(&line.worker.machine).or_default() += 1;
+                    latest = latest.max(attempt.and_then(|attempt| attempt.progress.ended));
                 }
             }
-            let most = held.values().max().copied();
+            let most = held.values().max().copied().filter(|_| latest.is_some_and(|latest| latest >= since));
             let of_most = held.into_iter().filter(|(_, held)| Some(*held) == most);
             found.extend(of_most.map(|(machine, _)| (*trial, machine.to_owned())));
         }

@@ -338,13 +338,15 @@ impl Attempts for MemoryTransaction {
             let place = |attempt: &Attempt| {
                 let Fingerprint { device, threads, libtorch, dataset_digest, weights_digest, .. } =
                     attempt.fingerprint.clone();
-                let micro_batch = attempt.fingerprint.micro_batch;
                 let host = tables.workers.get(&attempt.worker).map(|line| line.worker.host.clone());
-                (host, device, threads, libtorch, dataset_digest, weights_digest, micro_batch)
+                (host, device, threads, libtorch, dataset_digest, weights_digest)
             };
             let earlier = tables.attempts_of(late.trial).filter(|(earlier, _)| *earlier < token);
             for (earlier_number, (earlier, early)) in (1..).zip(earlier) {
-                if place(early) == place(late)
+                // From which step on memory forced parts decides rounding, and is not known.
+                let whole = [early, late].iter().all(|attempt| attempt.fingerprint.micro_batch.is_none());
+                if whole
+                    && place(early) == place(late)
                     && let Some((step, rows)) = tables.differences(*token, *earlier)
                 {
                     found.push(Contradiction {

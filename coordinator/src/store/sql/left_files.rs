@@ -77,17 +77,19 @@ pub(super) fn lacking_elsewhere() -> String {
     )
 }
 
-/// The machines whose own disks have what trials go on from: checkpoints of attempts that ended since, or results of the most members.
+/// The machines whose own disks have what trials go on from: checkpoints of attempts that ended since, or results of the most members, the
+/// last of which ended since.
 pub(super) fn kept_on() -> String {
     "SELECT DISTINCT a.trial, w.machine
         FROM $rows(trial BIGINT) AS v JOIN attempts AS a ON a.trial = v.trial JOIN workers AS w ON w.id = a.worker
         WHERE w.checkpoints = 'local' AND a.ended_ms >= $2 AND EXISTS
             (SELECT 1 FROM artifacts AS r WHERE r.token = a.token AND r.kind = 'checkpoint' AND r.key IS NOT NULL)
     UNION SELECT h.trial, h.machine
-        FROM (SELECT m.trial, w.machine, COUNT(*) AS held, MAX(COUNT(*)) OVER (PARTITION BY m.trial) AS most
+        FROM (SELECT m.trial, w.machine, COUNT(*) AS held, MAX(COUNT(*)) OVER (PARTITION BY m.trial) AS most,
+                MAX(MAX(a.ended_ms)) OVER (PARTITION BY m.trial) AS latest
             FROM $rows(trial BIGINT) AS v JOIN members AS m ON m.trial = v.trial JOIN trials AS t ON t.id = m.member
             JOIN attempts AS a ON a.token = COALESCE(t.earlier, t.result) JOIN workers AS w ON w.id = a.worker
             WHERE w.checkpoints = 'local' GROUP BY m.trial, w.machine) AS h
-        WHERE h.held = h.most ORDER BY 1, 2"
+        WHERE h.held = h.most AND h.latest >= $2 ORDER BY 1, 2"
         .to_owned()
 }

@@ -423,7 +423,7 @@ fn contradictions(table: &str) -> String {
             AND early.libtorch IS NOT DISTINCT FROM late.libtorch
             AND early.dataset_digest IS NOT DISTINCT FROM late.dataset_digest
             AND early.weights_digest IS NOT DISTINCT FROM late.weights_digest
-            AND early.micro_batch IS NOT DISTINCT FROM late.micro_batch
+            AND early.micro_batch IS NULL AND late.micro_batch IS NULL
         JOIN workers AS o ON o.id = early.worker AND o.host = w.host
         JOIN {table} AS e ON e.token = late.token
         JOIN {table} AS f ON f.token = early.token AND f.method = e.method AND f.step = e.step AND f.domain = e.domain
