@@ -62,7 +62,7 @@ fn two_sweeps_differ_in_configuration_environment_and_results() {
      device                    cpu   cuda:0
 
     trials: 3 on both sides (1 with identical results, 1 with different results, 1 without a result on one side or both), 1 only in one, 1 only in two
-      f2145de470309143d2991a115851bfe2 at step 20 plain photo/in: accuracy 0.71, loss 1 against accuracy 0.712, loss 1
+      fa0eceea8de7037218bc0a54ef00b443 at step 20 plain photo/in: accuracy 0.71, loss 1 against accuracy 0.712, loss 1
     ");
     let same = diff(&one, &one, &Question::default());
     assert!(same.configuration.is_empty() && same.runs.is_empty() && same.shared.different == 0);

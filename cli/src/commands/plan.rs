@@ -304,7 +304,7 @@ mod tests {
             .replace("steps = 5000 ", "steps = [10, 20] ");
         let text = describe(&SweepSpec::parse(&text, None).unwrap(), None);
         for line in [
-            "  model          resnet50-v1, full fine-tuning, fp32; or vit-b-16, full fine-tuning, fp32\n",
+            "  model          resnet50-v1, full fine-tuning, reference; or vit-b-16, full fine-tuning, reference\n",
             "  steps          10, 20\n",
             "  batch_per_domain { log_uniform = [8, 45.254833995939045], whole = true }\n",
             "  random         20 draws with seed 0\n",
