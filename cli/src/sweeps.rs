@@ -13,6 +13,7 @@ use sortie_core::trial::Point;
 use crate::conditions::{TrialFilter, warn_of_unmet};
 use crate::connection::Client;
 use crate::measured::MetricArguments;
+use crate::output;
 
 /// Which sweeps, and which of their trials.
 #[derive(Debug, clap::Args)]
