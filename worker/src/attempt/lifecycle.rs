@@ -206,8 +206,9 @@ impl Attempt<'_> {
                 Ok((Some(found.map_err(|error| ending::machine(error.to_string()))?), None))
             }
             Work::Command(settings) => {
+                let (config, incarnation) = (&self.shared.config, self.report_client.attempt.incarnation);
                 let (keeper, folder) =
-                    program::prepare(&self.shared.config, settings, lease, destination).await?;
+                    program::prepare(config, settings, lease, incarnation, destination).await?;
                 self.keeper = Some(keeper);
                 Ok((None, Some(folder)))
             }

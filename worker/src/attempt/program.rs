@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sortie_core::command::CommandSettings;
 use sortie_core::job::Outcome;
+use sortie_core::keys::Incarnation;
 use sortie_core::lease::Lease;
 
 use crate::attempt::artifacts::ArtifactDestination;
@@ -14,6 +15,7 @@ use crate::config::AgentConfig;
 use crate::process::launch::ProgramFolder;
 use crate::process::metric_lines::Earlier;
 use crate::process::metrics_record;
+use crate::registry::AttemptKey;
 
 /// How long storing the last checkpoints may take, where nothing else limits it.
 pub(crate) const STORE_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -29,13 +31,15 @@ pub(crate) async fn prepare(
     config: &AgentConfig,
     settings: &CommandSettings,
     lease: &Lease,
+    incarnation: Incarnation,
     destination: Option<&ArtifactDestination>,
 ) -> Result<(CheckpointKeeper, ProgramFolder), Outcome> {
-    let folder = match TrialFolder::open(&config.cache, lease.spec_hash, lease.first).await {
+    let first = AttemptKey { incarnation, token: lease.first };
+    let folder = match TrialFolder::open(&config.cache, lease.spec_hash, first).await {
         Ok(folder) => folder,
         Err(reason) => {
             tracing::warn!(%reason, "this attempt gets a folder of its own");
-            let own = TrialFolder::of_attempt(&config.cache, lease.spec_hash, lease.first, lease.token).await;
+            let own = TrialFolder::of_attempt(&config.cache, lease.spec_hash, first, lease.token).await;
             own.map_err(ending::transient)?
         }
     };

@@ -1,7 +1,7 @@
 //! The folder of one trial on this machine's disk: the program's files, and the metrics that it had printed.
 //!
 //! ```text
-//! <cache>/checkpoints/TRIAL-FIRST/    FIRST is the token of the first attempt at the trial
+//! <cache>/checkpoints/TRIAL-DATABASE-FIRST/    DATABASE is its incarnation, FIRST the token of the first attempt at the trial
 //!     files/                          what the program sees
 //!     metrics                         what the attempts printed, an event a line
 //!     unread                          what the program had printed and its worker had not read, when that was killed
@@ -19,6 +19,8 @@ use std::time::{Duration, SystemTime};
 use sortie_core::keys::AttemptToken;
 use sortie_core::trial::SpecHash;
 use tokio::time::{Instant, sleep};
+
+use crate::registry::AttemptKey;
 
 /// Files of a program that are kept for its next attempt, at most.
 pub(super) const FILES_MAX: usize = 1_000;
@@ -50,12 +52,13 @@ pub(crate) struct TrialFolder {
 }
 
 impl TrialFolder {
-    /// Opens the folder of the trial with this first attempt, or makes it. Waits until no other attempt uses it.
+    /// Opens the folder of the trial with this first attempt, or makes it. Waits until no other attempt uses it. Another database may have
+    /// issued the same token for the same trial: its files are not this trial's.
     ///
     /// # Errors
     /// One line.
-    pub(crate) async fn open(cache: &Path, trial: SpecHash, first: AttemptToken) -> Result<Self, String> {
-        Self::named(cache, trial, format!("{trial}-{first}")).await
+    pub(crate) async fn open(cache: &Path, trial: SpecHash, first: AttemptKey) -> Result<Self, String> {
+        Self::named(cache, trial, name_of(trial, first)).await
     }
 
     /// A folder for one attempt alone: another one, whose worker hangs, may use that of the trial for as long as it likes.
@@ -65,10 +68,10 @@ impl TrialFolder {
     pub(crate) async fn of_attempt(
         cache: &Path,
         trial: SpecHash,
-        first: AttemptToken,
+        first: AttemptKey,
         token: AttemptToken,
     ) -> Result<Self, String> {
-        Self::named(cache, trial, format!("{trial}-{first}-{token}")).await
+        Self::named(cache, trial, format!("{}-{token}", name_of(trial, first))).await
     }
 
     async fn named(cache: &Path, trial: SpecHash, name: String) -> Result<Self, String> {
@@ -226,14 +229,23 @@ pub(crate) fn clear_old(cache: &Path) {
     }
 }
 
+fn name_of(trial: SpecHash, AttemptKey { incarnation, token }: AttemptKey) -> String {
+    format!("{trial}-{:x}-{token}", incarnation.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sortie_core::keys::Incarnation;
 
     const TRIAL: &str = "14c2b2ccaf82d77d2ecd00acfb58823c";
 
+    fn key(incarnation: i64) -> AttemptKey {
+        AttemptKey { incarnation: Incarnation(incarnation), token: AttemptToken(7) }
+    }
+
     async fn open(cache: &Path) -> Result<TrialFolder, String> {
-        TrialFolder::open(cache, TRIAL.parse().unwrap(), AttemptToken(7)).await
+        TrialFolder::open(cache, TRIAL.parse().unwrap(), key(1)).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -243,8 +255,7 @@ mod tests {
         let refused = open(cache.path()).await.unwrap_err();
         assert!(refused.contains("another attempt at the trial still uses it"), "{refused}");
         // An attempt that cannot have it gets one of its own.
-        let own =
-            TrialFolder::of_attempt(cache.path(), TRIAL.parse().unwrap(), AttemptToken(7), AttemptToken(9));
+        let own = TrialFolder::of_attempt(cache.path(), TRIAL.parse().unwrap(), key(1), AttemptToken(9));
         let own = own.await.unwrap();
         assert!(own.files().is_dir() && own.last_attempt().is_none());
         own.remove();
@@ -254,6 +265,15 @@ mod tests {
         assert_eq!(folder.last_attempt(), Some(AttemptToken(9)));
         folder.remove();
         assert_eq!(fs::read_dir(cache.path().join("checkpoints")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn another_database_that_issues_the_same_token_has_a_folder_of_its_own() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = open(cache.path()).await.unwrap();
+        fs::write(folder.files().join("last.pt"), "1234").unwrap();
+        let other = TrialFolder::open(cache.path(), TRIAL.parse().unwrap(), key(2)).await.unwrap();
+        assert!(other.list().unwrap().is_empty() && folder.list().unwrap().len() == 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,10 +3,12 @@ use std::path::Path;
 
 use sortie_artifacts::folder_url;
 use sortie_core::artifact::CheckpointRef;
+use sortie_core::keys::Incarnation;
 use tempfile::TempDir;
 
 use super::super::restore;
 use super::*;
+use crate::registry::AttemptKey;
 
 const TRIAL: &str = "14c2b2ccaf82d77d2ecd00acfb58823c";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -37,7 +39,8 @@ impl Machines {
 
     async fn attempt(&self, machine: &str, token: i64, offered: &[&Artifact], is_shared: bool) -> Attempt {
         let (trial, token) = (TRIAL.parse().unwrap(), AttemptToken(token));
-        let folder = TrialFolder::open(&self.cache(machine), trial, AttemptToken(1)).await.unwrap();
+        let first = AttemptKey { incarnation: Incarnation(1), token: AttemptToken(1) };
+        let folder = TrialFolder::open(&self.cache(machine), trial, first).await.unwrap();
         let offered: Vec<CheckpointRef> = offered.iter().map(|artifact| reference(artifact)).collect();
         // A worker that does not share the store has one of its own.
         let url = folder_url(&self.cache(machine).join("artifacts")).unwrap();
