@@ -115,7 +115,7 @@ async fn what_one_machine_stored_is_found_on_another() {
     assert_eq!((third.from, third.found.as_deref()), (Some(AttemptToken(2)), Some("newer")));
     third.keeper.clear([AttemptToken(3)].into_iter()).await;
     assert_eq!(machines.stored(), [""; 0], "those of the attempts before are deleted, too");
-    assert!(!machines.cache("a").join(format!("checkpoints/{TRIAL}-1")).exists());
+    assert!(!machines.cache("a").join(format!("checkpoints/{TRIAL}-1-1")).exists());
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn what_a_killed_worker_left_is_newer_than_what_it_stored() {
     assert_eq!((second.from, second.found.as_deref()), (Some(AttemptToken(1)), Some("not stored")));
     drop(second);
     // Without the metrics that were printed, the result would be incomplete.
-    fs::remove_file(machines.cache("a").join(format!("checkpoints/{TRIAL}-1/metrics"))).unwrap();
+    fs::remove_file(machines.cache("a").join(format!("checkpoints/{TRIAL}-1-1/metrics"))).unwrap();
     let third = machines.attempt("a", 3, &[&artifact], true).await;
     assert_eq!(third.found.as_deref(), Some("stored"));
 }
