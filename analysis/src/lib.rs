@@ -30,8 +30,9 @@ pub use diff::{
     Diff, DiffSide, Example, Fact, GridPointDifference, RunFacts, SharedCounts, UnpairedCounts, diff,
 };
 pub use figure::{
-    CurveCollector, CurveSplit, FigureError, FigureKind, FigurePage, FigurePreset, FigureQuestion,
-    FigureWidth, TrialCurve, covered, figure, figures, pdf, png, trial_curves, uncovered,
+    CurveAxis, CurveCollector, CurveQuestion, CurveSplit, CurveValue, FigureError, FigureKind, FigurePage,
+    FigurePreset, FigureQuestion, FigureWidth, TrialCurve, covered, figure, figures, pdf, png, trial_curves,
+    uncovered,
 };
 pub use joint::{JointCollector, JointResults, SweepRecords};
 pub use listing::{

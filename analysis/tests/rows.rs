@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use sortie_analysis::{EvaluationWriter, ExportColumns, ExportCounts, RowFormat};
 use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
-use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::{Point, Work};
 use support::{evaluation, point, record, succeeded, work};
 
-const HEADER: &str = "sweep,trial_id,state,held_out,lr,fast,layers,parameter.loss,seed,split_seed,method,step,domain,split,role,n,correct,accuracy,loss";
+const HEADER: &str = "sweep,trial_id,state,held_out,lr,fast,layers,parameter.loss,seed,split_seed,method,step,domain,split,role,n,correct,accuracy,loss,seconds";
 
 /// A trial of a command: `layers` has texts and numbers, `loss` is called like a column.
 fn trial(seed: u64, layers: Scalar, state: StateName) -> TrialRecord {
@@ -61,7 +61,7 @@ fn write(records: &[TrialRecord], format: RowFormat) -> (Vec<u8>, ExportCounts) 
     let mut axes = ExportColumns::default();
     records.iter().for_each(|record| axes.add(record));
     let mut sheet = EvaluationWriter::new(&axes, format, Vec::new()).unwrap();
-    records.iter().for_each(|record| sheet.push("s", record).unwrap());
+    records.iter().for_each(|record| sheet.push("s", record, &[]).unwrap());
     sheet.finish().unwrap()
 }
 
@@ -75,13 +75,13 @@ fn open(bytes: &[u8]) -> SerializedFileReader<File> {
 fn every_evaluation_is_a_row_and_a_trial_without_any_is_one_too() {
     let records = sweep(&[0.1 + 0.2], &[None]);
     let (csv, written) = write(&records, RowFormat::Csv);
-    assert_eq!(written, ExportCounts { trials: 2, without: 1, evaluations: 2 });
+    assert_eq!(written, ExportCounts { trials: 2, without: 1, evaluations: 2, losses: 0 });
     let (first, second) = (records[0].id, records[1].id);
     let common = "1e-3,true,all,\"a, \"\"b\"\"\n\",0,7";
     let expected = format!(
-        "{HEADER}\ns,{first},succeeded,a,{common},average,300,\"b, c\",out,training,3,2,0.6666666666666666,1\n\
-         s,{first},succeeded,a,{common},plain,0,a,in,held-out,,,0.30000000000000004,\n\
-         s,{second},diverged,a,1e-3,true,2,\"a, \"\"b\"\"\n\",1,7,,,,,,,,,\n"
+        "{HEADER}\ns,{first},succeeded,a,{common},average,300,\"b, c\",out,training,3,2,0.6666666666666666,1,\n\
+         s,{first},succeeded,a,{common},plain,0,a,in,held-out,,,0.30000000000000004,,\n\
+         s,{second},diverged,a,1e-3,true,2,\"a, \"\"b\"\"\n\",1,7,,,,,,,,,,\n"
     );
     assert_eq!(String::from_utf8(csv).unwrap(), expected);
     let (jsonl, _) = write(&records, RowFormat::Jsonl);
@@ -93,7 +93,7 @@ fn every_evaluation_is_a_row_and_a_trial_without_any_is_one_too() {
     let last = json!({
         "sweep": "s", "trial_id": second.to_string(), "state": "diverged", "held_out": "a", "lr": 1e-3, "fast": true, "layers": "2",
         "parameter.loss": "a, \"b\"\n", "seed": 1, "split_seed": 7, "method": null, "step": null, "domain": null, "split": null,
-        "role": null, "n": null, "correct": null, "accuracy": null, "loss": null,
+        "role": null, "n": null, "correct": null, "accuracy": null, "loss": null, "seconds": null,
     });
     assert!(
         rows.len() == 3 && rows[2] == last && rows[0]["loss"] == 1.0 && rows[1]["correct"].is_null(),
@@ -114,7 +114,7 @@ fn axes_stand_in_their_usual_order_between_the_trial_and_its_seeds() {
         "{text}"
     );
     let first = format!(
-        "s,{},succeeded,photo,0.5,1e-3,1e-4,1,3,0,plain,20,art_painting,in,training,1000,900,0.9,1",
+        "s,{},succeeded,photo,0.5,1e-3,1e-4,1,3,0,plain,20,art_painting,in,training,1000,900,0.9,1,",
         trial.id
     );
     assert_eq!((lines[1], lines.len()), (first.as_str(), 9));
@@ -126,12 +126,36 @@ fn what_came_while_the_file_was_written_is_refused() {
     let mut axes = ExportColumns::default();
     axes.add(&records[1]);
     let mut sheet = EvaluationWriter::new(&axes, RowFormat::Csv, Vec::new()).unwrap();
-    sheet.push("s", &records[1]).unwrap();
-    let error = sheet.push("s", &records[0]).unwrap_err().to_string();
+    sheet.push("s", &records[1], &[]).unwrap();
+    let error = sheet.push("s", &records[0], &[]).unwrap_err().to_string();
     assert_eq!(error, "sweep s got new values of axis layers while it was exported: export it again");
     let mut grown = records[1].clone();
     grown.point.parameters.insert("combine".to_owned(), Scalar::Text("x".to_owned()));
-    assert!(sheet.push("s", &grown).unwrap_err().to_string().contains("axis combine"));
+    assert!(sheet.push("s", &grown, &[]).unwrap_err().to_string().contains("axis combine"));
+}
+
+#[test]
+fn training_losses_are_rows_of_their_own_and_every_row_has_its_time() {
+    let mut records = sweep(&[0.5], &[None]);
+    records[0].held_out[0].seconds = Some(12.5);
+    let mut axes = ExportColumns::default();
+    records.iter().for_each(|record| axes.add(record));
+    let mut sheet = EvaluationWriter::new(&axes, RowFormat::Csv, Vec::new()).unwrap();
+    let loss = |step, seconds| TrainingLoss { step, loss: 0.1 + 0.2, seconds };
+    sheet.push("s", &records[0], &[loss(0, Some(0.25)), loss(7, None)]).unwrap();
+    sheet.push("s", &records[1], &[loss(0, None)]).unwrap();
+    let (csv, written) = sheet.finish().unwrap();
+    assert_eq!(written, ExportCounts { trials: 2, without: 1, evaluations: 2, losses: 3 });
+    let text = String::from_utf8(csv).unwrap();
+    for row in [
+        ",0,7,plain,0,a,in,held-out,,,0.5,,12.5\n",
+        ",0,7,plain,0,,batch,training,,,,0.30000000000000004,0.25\n",
+        ",0,7,plain,7,,batch,training,,,,0.30000000000000004,\n",
+        ",1,7,plain,0,,batch,training,,,,0.30000000000000004,\n",
+        ",1,7,,,,,,,,,,\n",
+    ] {
+        assert_eq!(text.matches(row).count(), 1, "{row}: {text}");
+    }
 }
 
 #[test]
@@ -143,15 +167,15 @@ fn each_named_metric_has_a_column() {
     let text = String::from_utf8(csv).unwrap();
     assert!(text.starts_with(&format!("{HEADER},f1,metric.lr\n")), "{text}");
     assert!(
-        text.contains(",held-out,,,0.5,,0.30000000000000004,7\n")
-            && text.contains(",3,2,0.6666666666666666,1,,\n"),
+        text.contains(",held-out,,,0.5,,,0.30000000000000004,7\n")
+            && text.contains(",3,2,0.6666666666666666,1,,,\n"),
         "{text}"
     );
     let mut columns = ExportColumns::default();
     columns.add(&records[1]);
     records[0].point = records[1].point.clone();
     let mut sheet = EvaluationWriter::new(&columns, RowFormat::Csv, Vec::new()).unwrap();
-    let error = sheet.push("s", &records[0]).unwrap_err().to_string();
+    let error = sheet.push("s", &records[0], &[]).unwrap_err().to_string();
     assert_eq!(error, "sweep s got new values of metric f1 while it was exported: export it again");
 }
 
@@ -190,6 +214,7 @@ fn parquet_has_types_and_groups_of_bounded_size() {
         whole,
         number,
         number,
+        number,
     ];
     assert_eq!(types, expected);
     let last = file.get_row_iter(None).unwrap().last().unwrap().unwrap();
@@ -213,8 +238,8 @@ proptest! {
         let (csv, _) = write(&records, RowFormat::Csv);
         let text = String::from_utf8(csv).unwrap();
         let held_out: Vec<Vec<&str>> = text.lines().filter(|line| line.contains(",held-out,")).map(|line| line.rsplit(',').collect()).collect();
-        prop_assert_eq!(bits(&held_out.iter().map(|fields| fields[1].parse().unwrap()).collect::<Vec<f64>>()), bits(&plain));
-        let read: Vec<Option<u64>> = held_out.iter().map(|fields| fields[0].parse::<f64>().ok().map(|loss| loss.to_bits())).collect();
+        prop_assert_eq!(bits(&held_out.iter().map(|fields| fields[2].parse().unwrap()).collect::<Vec<f64>>()), bits(&plain));
+        let read: Vec<Option<u64>> = held_out.iter().map(|fields| fields[1].parse::<f64>().ok().map(|loss| loss.to_bits())).collect();
         prop_assert_eq!(read, losses.iter().map(|loss| loss.map(|loss| (loss + 0.0).to_bits())).collect::<Vec<_>>());
         let (jsonl, _) = write(&records, RowFormat::Jsonl);
         let rows: Vec<Value> = jsonl.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();

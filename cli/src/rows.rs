@@ -174,6 +174,15 @@ pub fn query_row(row: v1::QueryRow) -> Vec<Option<QueryValue>> {
     row.values.into_iter().map(value).collect()
 }
 
+/// A value of a row as a number; none if it is no number.
+pub fn real(value: &QueryValue) -> Option<f64> {
+    match value {
+        QueryValue::Real(value) => Some(*value),
+        QueryValue::Integer(value) => Some(*value as f64),
+        _ => None,
+    }
+}
+
 /// The wire has empty texts where there is nothing.
 fn non_empty(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())

@@ -178,6 +178,20 @@ impl Sweeps {
         detail: Detail,
         mut take: impl FnMut(usize, TrialRecord) -> Result<()>,
     ) -> Result<()> {
+        self.read_slowly(client, arguments, detail, async |sweep, record| take(sweep, record)).await
+    }
+
+    /// The same, where `take` asks for more of each.
+    ///
+    /// # Errors
+    /// As [`Sweeps::read`].
+    pub async fn read_slowly(
+        &self,
+        client: &mut Client,
+        arguments: &SweepArguments,
+        detail: Detail,
+        mut take: impl AsyncFnMut(usize, TrialRecord) -> Result<()>,
+    ) -> Result<()> {
         let (mut found, mut unknown, mut known, mut without) =
             (0_usize, Vec::new(), BTreeSet::new(), Vec::new());
         for (index, OneSweep { name, filter, .. }) in self.0.iter().enumerate() {
@@ -185,7 +199,7 @@ impl Sweeps {
             let (mut example, before): (Option<Point>, usize) = (None, found);
             while let Some(record) = records.next().await? {
                 let Some(filter) = filter else {
-                    take(index, record)?;
+                    take(index, record).await?;
                     continue;
                 };
                 let example = example.get_or_insert_with(|| record.point.clone());
@@ -194,7 +208,7 @@ impl Sweeps {
                 }
                 if filter.matches(record.id, &record.point) {
                     found += 1;
-                    take(index, record)?;
+                    take(index, record).await?;
                 }
             }
             if filter.is_some() && found == before {

@@ -37,6 +37,7 @@ async fn fill(url: &str) {
                 score: Some(score),
                 loss: None,
                 metrics: Default::default(),
+                seconds: None,
             }
         };
         let ood = 0.1 + 0.2 * index as f64;

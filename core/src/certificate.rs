@@ -16,18 +16,18 @@ pub fn weights_digest(artifacts: &[Artifact]) -> Option<String> {
     (!digests.is_empty()).then(|| blake3::hash(digests.join("\n").as_bytes()).to_hex().to_string())
 }
 
-/// One hash over everything that an attempt reported, whatever the order: every evaluation and every training loss, to the last bit.
+/// One hash over everything that an attempt reported, whatever the order: every evaluation and every training loss, to the last bit, but not when.
 pub fn metrics_digest(evaluations: &[Evaluation], losses: &[TrainingLoss]) -> String {
     let mut lines: Vec<String> = evaluations.iter().map(evaluation_line).collect();
     lines.extend(
-        losses.iter().map(|TrainingLoss { step, loss }| format!("loss {step} {:016x}", loss.to_bits())),
+        losses.iter().map(|TrainingLoss { step, loss, .. }| format!("loss {step} {:016x}", loss.to_bits())),
     );
     lines.sort_unstable();
     blake3::hash(lines.join("\n").as_bytes()).to_hex().to_string()
 }
 
 fn evaluation_line(evaluation: &Evaluation) -> String {
-    let Evaluation { method, step, domain, split, score, loss, metrics } = evaluation;
+    let Evaluation { method, step, domain, split, score, loss, metrics, seconds: _ } = evaluation;
     let mut line = format!("evaluation {method} {step} {domain:?} {split} ");
     // Writing to a string never fails.
     let _ = match score {
@@ -59,12 +59,16 @@ mod tests {
             score: Some(score),
             loss: Some(0.5),
             metrics: [("f1".to_owned(), 0.25)].into(),
+            seconds: None,
         }
     }
 
     #[test]
     fn metrics_are_the_same_in_any_order_and_differ_by_one_bit() {
-        let losses = [TrainingLoss { step: 0, loss: 0.3 }, TrainingLoss { step: 1, loss: 0.2 }];
+        let losses = [
+            TrainingLoss { step: 0, loss: 0.3, seconds: None },
+            TrainingLoss { step: 1, loss: 0.2, seconds: None },
+        ];
         let rows = [evaluation(0, 3), evaluation(1, 4)];
         let one = metrics_digest(&rows, &losses);
         let turned = |mut list: Vec<Evaluation>| {
@@ -73,7 +77,10 @@ mod tests {
         };
         assert_eq!(one, metrics_digest(&turned(rows.to_vec()), &[losses[1], losses[0]]));
         let next = f64::from_bits(0.3_f64.to_bits() + 1);
-        assert_ne!(one, metrics_digest(&rows, &[TrainingLoss { step: 0, loss: next }, losses[1]]));
+        assert_ne!(
+            one,
+            metrics_digest(&rows, &[TrainingLoss { step: 0, loss: next, seconds: None }, losses[1]])
+        );
         assert_ne!(one, metrics_digest(&[evaluation(0, 3), evaluation(1, 5)], &losses));
         assert_ne!(one, metrics_digest(&rows[..1], &losses));
         let other = Evaluation { metrics: [("f1".to_owned(), 0.5)].into(), ..evaluation(1, 4) };

@@ -47,6 +47,10 @@ pub struct Evaluation {
     /// What else was measured, by name ([`is_metric_name`]): finite numbers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
+    /// When it was measured: seconds since training began, or a command was started, without the time between attempts and without work that was
+    /// lost; finite, at least 0. None where nobody measured it. It is not among the numbers that equal trials share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 /// At most so many named numbers has an evaluation.
@@ -226,6 +230,9 @@ impl Evaluation {
         if self.loss.is_some_and(f64::is_nan) {
             return Some("loss NaN; a run whose loss is no number has diverged".to_owned());
         }
+        if let Some(fault) = self.seconds.and_then(fault_of_seconds) {
+            return Some(fault);
+        }
         if self.metrics.len() > METRICS_MAX {
             return Some(format!("{} named numbers; at most {METRICS_MAX} are allowed", self.metrics.len()));
         }
@@ -246,4 +253,22 @@ pub struct TrainingLoss {
     pub step: u64,
     /// Mean cross entropy over the batch, in nats.
     pub loss: f64,
+    /// When the step was made: see [`Evaluation::seconds`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+impl TrainingLoss {
+    /// What is wrong with it, if anything.
+    pub fn fault(&self) -> Option<String> {
+        if self.loss.is_nan() {
+            return Some("loss NaN; a run whose loss is no number has diverged".to_owned());
+        }
+        self.seconds.and_then(fault_of_seconds)
+    }
+}
+
+fn fault_of_seconds(seconds: f64) -> Option<String> {
+    let allowed = seconds.is_finite() && seconds >= 0.0;
+    (!allowed).then(|| format!("seconds {seconds}; allowed: a finite number, at least 0"))
 }

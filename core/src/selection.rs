@@ -278,7 +278,16 @@ mod tests {
         let evaluation = |&(step, domain, split, correct): &(u64, &str, SplitName, u64)| {
             let score = Score::Counts { n: 10, correct };
             let (method, domain, score) = (Method::Plain, domain.to_owned(), Some(score));
-            Evaluation { method, step, domain, split, score, loss: None, metrics: BTreeMap::new() }
+            Evaluation {
+                method,
+                step,
+                domain,
+                split,
+                score,
+                loss: None,
+                metrics: BTreeMap::new(),
+                seconds: None,
+            }
         };
         let (held_out, validation) =
             rows.iter().map(evaluation).partition(|row: &Evaluation| point.is_held_out(&row.domain));

@@ -94,7 +94,7 @@ async fn stop_and_continue(settings: ClusterSettings) {
 
     // The coordinator refuses everything from the old attempt.
     let mut client = WorkerServiceClient::new(cluster.channel());
-    let loss = v1::TrainingLoss { step: 20, loss: 9.0 };
+    let loss = v1::TrainingLoss { step: 20, loss: 9.0, seconds: None };
     let batch = Some(v1::Batch {
         sequence: reported.sequence.unwrap() + 1,
         losses: vec![loss],

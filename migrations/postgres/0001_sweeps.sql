@@ -142,6 +142,7 @@ CREATE TABLE validation (
     accuracy DOUBLE PRECISION CHECK (accuracy IS NOT NULL OR correct IS NULL),
     loss DOUBLE PRECISION,
     metrics TEXT,
+    seconds  DOUBLE PRECISION,      -- since training began, without the time between attempts; NULL: not measured
     PRIMARY KEY (token, method, step, domain, split)
 );
 
@@ -157,6 +158,7 @@ CREATE TABLE held_out (
     accuracy DOUBLE PRECISION CHECK (accuracy IS NOT NULL OR correct IS NULL),
     loss DOUBLE PRECISION,
     metrics TEXT,
+    seconds  DOUBLE PRECISION,
     PRIMARY KEY (token, method, step, domain, split)
 );
 
@@ -164,6 +166,7 @@ CREATE TABLE training_losses (
     token BIGINT NOT NULL REFERENCES attempts (token),
     step BIGINT NOT NULL,
     loss DOUBLE PRECISION NOT NULL,
+    seconds DOUBLE PRECISION,    -- since training began, without the time between attempts; NULL: not measured
     PRIMARY KEY (token, step)
 );
 

@@ -63,35 +63,35 @@ WHERE p.accepted IS NOT NULL AND e.metrics IS NOT NULL;
 CREATE VIEW v_curves AS
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, CAST('plain' AS TEXT) AS method, l.step, CAST(NULL AS TEXT) AS domain, CAST('batch' AS TEXT) AS split, CAST('training' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric,
-    l.loss AS value
+    l.loss AS value, l.seconds
 FROM trial_points AS p JOIN training_losses AS l ON l.token = COALESCE(p.holder, p.result, p.accepted)
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, CAST('accuracy' AS TEXT) AS metric, e.accuracy AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, CAST('accuracy' AS TEXT) AS metric, e.accuracy AS value, e.seconds
 FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.accuracy IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric, e.loss AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric, e.loss AS value, e.seconds
 FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.loss IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, m.key AS metric,
-    CAST(m.value AS DOUBLE PRECISION) AS value
+    CAST(m.value AS DOUBLE PRECISION) AS value, e.seconds
 FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%'
     CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
 WHERE e.metrics IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, CAST('accuracy' AS TEXT) AS metric, e.accuracy AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, CAST('accuracy' AS TEXT) AS metric, e.accuracy AS value, e.seconds
 FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.accuracy IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric, e.loss AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric, e.loss AS value, e.seconds
 FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.loss IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, m.key AS metric,
-    CAST(m.value AS DOUBLE PRECISION) AS value
+    CAST(m.value AS DOUBLE PRECISION) AS value, e.seconds
 FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%'
     CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
 WHERE e.metrics IS NOT NULL;

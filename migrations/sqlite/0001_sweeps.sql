@@ -147,6 +147,7 @@ CREATE TABLE validation (
     accuracy REAL    CHECK (accuracy IS NOT NULL OR correct IS NULL), -- NULL: not reported
     loss     REAL,                         -- NULL: not reported
     metrics  TEXT,                         -- what else was measured: a JSON object of numbers by name; NULL: nothing
+    seconds  REAL,                  -- since training began, without the time between attempts; NULL: not measured
     PRIMARY KEY (token, method, step, domain, split)
 ) STRICT, WITHOUT ROWID;
 
@@ -162,6 +163,7 @@ CREATE TABLE held_out (
     accuracy REAL    CHECK (accuracy IS NOT NULL OR correct IS NULL),
     loss     REAL,
     metrics  TEXT,
+    seconds  REAL,
     PRIMARY KEY (token, method, step, domain, split)
 ) STRICT, WITHOUT ROWID;
 
@@ -169,6 +171,7 @@ CREATE TABLE training_losses (
     token INTEGER NOT NULL REFERENCES attempts (token),
     step  INTEGER NOT NULL,
     loss  REAL    NOT NULL,
+    seconds REAL,                -- since training began, without the time between attempts; NULL: not measured
     PRIMARY KEY (token, step)
 ) STRICT, WITHOUT ROWID;
 

@@ -60,32 +60,32 @@ WHERE p.accepted IS NOT NULL AND e.metrics IS NOT NULL;
 CREATE VIEW v_curves AS
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state, 'plain' AS method, l.step, NULL AS domain, 'batch' AS split, 'training' AS role, 'loss' AS metric,
-    l.loss AS value
+    l.loss AS value, l.seconds
 FROM trial_points AS p JOIN training_losses AS l ON l.token = COALESCE(p.holder, p.result, p.accepted)
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'training' AS role, 'accuracy' AS metric, e.accuracy AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'training' AS role, 'accuracy' AS metric, e.accuracy AS value, e.seconds
 FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.accuracy IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'training' AS role, 'loss' AS metric, e.loss AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'training' AS role, 'loss' AS metric, e.loss AS value, e.seconds
 FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.loss IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'training' AS role, m.key AS metric, CAST(m.value AS REAL) AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'training' AS role, m.key AS metric, CAST(m.value AS REAL) AS value, e.seconds
 FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' JOIN json_each(e.metrics) AS m
 WHERE e.metrics IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'held-out' AS role, 'accuracy' AS metric, e.accuracy AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'held-out' AS role, 'accuracy' AS metric, e.accuracy AS value, e.seconds
 FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.accuracy IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'held-out' AS role, 'loss' AS metric, e.loss AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'held-out' AS role, 'loss' AS metric, e.loss AS value, e.seconds
 FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' WHERE e.loss IS NOT NULL
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'held-out' AS role, m.key AS metric, CAST(m.value AS REAL) AS value
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'held-out' AS role, m.key AS metric, CAST(m.value AS REAL) AS value, e.seconds
 FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) AND p.methods LIKE '%' || e.method || '%' JOIN json_each(e.metrics) AS m
 WHERE e.metrics IS NOT NULL;
 

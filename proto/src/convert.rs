@@ -365,7 +365,7 @@ impl From<&Evaluation> for v1::Evaluation {
 
 impl From<Evaluation> for v1::Evaluation {
     fn from(evaluation: Evaluation) -> Self {
-        let Evaluation { method, step, domain, split, score, loss, metrics } = evaluation;
+        let Evaluation { method, step, domain, split, score, loss, metrics, seconds } = evaluation;
         let (n, correct, value) = match score {
             Some(Score::Counts { n, correct }) => (Some(n), correct, None),
             Some(Score::Value { value, n }) => (Some(n).filter(|n| *n > 0), 0, Some(value)),
@@ -381,6 +381,7 @@ impl From<Evaluation> for v1::Evaluation {
             loss,
             value,
             metrics: metrics.into_iter().collect(),
+            seconds,
         }
     }
 }
@@ -389,7 +390,7 @@ impl TryFrom<v1::Evaluation> for Evaluation {
     type Error = WireError;
 
     fn try_from(wire: v1::Evaluation) -> Result<Self, WireError> {
-        let v1::Evaluation { method, step, domain, split, n, correct, loss, value, metrics } = wire;
+        let v1::Evaluation { method, step, domain, split, n, correct, loss, value, metrics, seconds } = wire;
         let score = match (n, value) {
             (n, Some(value)) => Some(Score::Value { value, n: n.unwrap_or(0) }),
             (Some(n), None) => Some(Score::Counts { n, correct }),
@@ -397,7 +398,7 @@ impl TryFrom<v1::Evaluation> for Evaluation {
         };
         let (method, split) = (parse("evaluation.method", &method)?, parse("evaluation.split", &split)?);
         let metrics = metrics.into_iter().collect();
-        let evaluation = Self { method, step, domain, split, score, loss, metrics };
+        let evaluation = Self { method, step, domain, split, score, loss, metrics, seconds };
         match evaluation.fault() {
             Some(reason) => Err(WireError::Value { field: "evaluation", reason }),
             None => Ok(evaluation),
@@ -407,13 +408,13 @@ impl TryFrom<v1::Evaluation> for Evaluation {
 
 impl From<TrainingLoss> for v1::TrainingLoss {
     fn from(loss: TrainingLoss) -> Self {
-        Self { step: loss.step, loss: loss.loss }
+        Self { step: loss.step, loss: loss.loss, seconds: loss.seconds }
     }
 }
 
 impl From<v1::TrainingLoss> for TrainingLoss {
     fn from(wire: v1::TrainingLoss) -> Self {
-        Self { step: wire.step, loss: wire.loss }
+        Self { step: wire.step, loss: wire.loss, seconds: wire.seconds }
     }
 }
 

@@ -105,6 +105,11 @@ fn number() -> impl Strategy<Value = f64> {
     any::<f64>().prop_filter("NaN is refused", |number| !number.is_nan())
 }
 
+/// Times, which are absent where nobody measured them.
+fn seconds() -> impl Strategy<Value = Option<f64>> {
+    option::of(0.0..1e12_f64)
+}
+
 fn artifact() -> impl Strategy<Value = Artifact> {
     let kind = prop_oneof![
         Just(ArtifactKind::Checkpoint),
@@ -129,8 +134,8 @@ fn evaluation() -> impl Strategy<Value = Evaluation> {
     let metrics = proptest::collection::btree_map("[a-z][a-z0-9_.-]{0,9}", -1e300..1e300_f64, 0..4);
     let metrics = metrics
         .prop_filter("no metric has such a name", |metrics| metrics.keys().all(|name| is_metric_name(name)));
-    (method(), any::<u64>(), ".{0,20}", split, option::of(score), option::of(number()), metrics).prop_map(
-        |(method, step, domain, split, score, loss, metrics)| Evaluation {
+    (method(), any::<u64>(), ".{0,20}", split, option::of(score), option::of(number()), metrics, seconds())
+        .prop_map(|(method, step, domain, split, score, loss, metrics, seconds)| Evaluation {
             method,
             step,
             domain,
@@ -138,8 +143,8 @@ fn evaluation() -> impl Strategy<Value = Evaluation> {
             score,
             loss,
             metrics,
-        },
-    )
+            seconds,
+        })
 }
 
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
@@ -166,7 +171,11 @@ fn resumed() -> impl Strategy<Value = Resumed> {
 }
 
 fn batch() -> impl Strategy<Value = Batch> {
-    let loss = (any::<u64>(), number()).prop_map(|(step, loss)| TrainingLoss { step, loss });
+    let loss = (any::<u64>(), number(), seconds()).prop_map(|(step, loss, seconds)| TrainingLoss {
+        step,
+        loss,
+        seconds,
+    });
     (
         1..1_u64 << 63,
         option::of(fingerprint()),

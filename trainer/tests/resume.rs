@@ -86,6 +86,9 @@ fn check_spec(spec: &FinetuneSpec, kills: &[u64]) {
             format!("resumed after step {}", resumed.step)
         });
         assert!(resumed.printed.contains(&format!("\n{begins}\n")), "no {begins} in {}", resumed.printed);
+        // What was taken over keeps its times.
+        let taken_over = expected.map_or(0, |resumed| resumed.step as usize + 1);
+        assert_eq!(resumed.losses[..taken_over], killed.losses[..taken_over]);
         assert_eq!(resumed.result(), uninterrupted.result(), "{:?}, killed at {kill_at}", spec.settings);
     }
 }

@@ -48,7 +48,8 @@ impl TrialSink for Transcript {
         Ok(())
     }
 
-    fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError> {
+    fn trained(&mut self, loss: TrainingLoss) -> Result<(), SinkError> {
+        let TrainingLoss { step, loss, .. } = loss;
         writeln!(self.text, "{step} {:016x}", loss.to_bits())?;
         self.losses.push(loss);
         Ok(())
@@ -218,7 +219,7 @@ fn a_sink_that_refuses_ends_the_trial() {
         fn artifact(&mut self, _: &Artifact) -> Result<(), SinkError> {
             unreachable!("the trial must have ended")
         }
-        fn trained(&mut self, _: u64, _: f64) -> Result<(), SinkError> {
+        fn trained(&mut self, _: TrainingLoss) -> Result<(), SinkError> {
             Err("the pipe is closed".into())
         }
         fn evaluated(&mut self, _: u64, _: &[Evaluation]) -> Result<(), SinkError> {

@@ -97,7 +97,8 @@ fn write(
 }
 
 fn evaluation_line(evaluation: &v1::Evaluation) -> EvaluationLine<'_> {
-    let v1::Evaluation { method, step, domain, split, n, correct, loss, value, metrics } = evaluation;
+    let v1::Evaluation { method, step, domain, split, n, correct, loss, value, metrics, seconds: _ } =
+        evaluation;
     EvaluationLine {
         method,
         step: *step,

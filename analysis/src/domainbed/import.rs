@@ -189,6 +189,7 @@ impl ImportedSweep {
                 score: Some(Score::Value { value, n: 0 }),
                 loss: None,
                 metrics: Default::default(),
+                seconds: None,
             }));
         }
     }

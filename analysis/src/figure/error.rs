@@ -1,5 +1,6 @@
 //! Why a figure cannot be drawn.
 
+use super::trial_curves::CurveAxis;
 use sortie_core::selection::Selection;
 
 use super::FigureKind;
@@ -122,7 +123,7 @@ pub enum FigureError {
         sweep: String,
     },
     /// No number of the metric was reported.
-    #[error("{name} has no {metric}{split} by step")]
+    #[error("{name} has no {metric}{split} by {along}")]
     NoCurve {
         /// The sweep or trial.
         name: String,
@@ -130,6 +131,8 @@ pub enum FigureError {
         metric: String,
         /// Of which images, if some were asked for.
         split: String,
+        /// The horizontal axis.
+        along: CurveAxis,
     },
     /// There are more curves than look different.
     #[error(

@@ -40,4 +40,7 @@ pub use pdf::pdf;
 pub use png::png;
 pub use presets::FigurePreset;
 pub use question::{FigureKind, FigureQuestion};
-pub use trial_curves::{CurveCollector, CurveSplit, TrialCurve, trial_curves};
+pub(crate) use trial_curves::mean_losses;
+pub use trial_curves::{
+    CurveAxis, CurveCollector, CurveQuestion, CurveSplit, CurveValue, TrialCurve, trial_curves,
+};

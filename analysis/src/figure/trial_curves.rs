@@ -1,4 +1,4 @@
-//! The numbers of single trials by step: a line for each trial, model, domain and split.
+//! The numbers of single trials by step or by time: a line for each trial, model, domain and split.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +32,28 @@ pub enum CurveSplit {
 }
 named!(CurveSplit, "split of a curve", { Out => "out", In => "in", Batch => "batch" });
 
+/// What curves run along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CurveAxis {
+    /// The step.
+    #[default]
+    Step,
+    /// The time since training began, without the time between attempts.
+    Time,
+}
+named!(CurveAxis, "axis of curves", { Step => "step", Time => "time" });
+
+/// A number of a trial.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurveValue {
+    /// The step.
+    pub step: u64,
+    /// Seconds since training began; none if nobody measured it.
+    pub seconds: Option<f64>,
+    /// The number.
+    pub value: f64,
+}
+
 /// The numbers of one trial on the same images, by one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialCurve {
@@ -47,11 +69,22 @@ pub struct TrialCurve {
     pub split: CurveSplit,
     /// Whether the trial holds out the domain.
     pub is_held_out: bool,
-    /// Steps, ascending, each with its value.
-    pub values: Vec<(u64, f64)>,
+    /// By step, ascending.
+    pub values: Vec<CurveValue>,
 }
 
-/// Draws the curves of a metric of a sweep or a trial as an SVG document. Without a split, those on `out`, or else on `in`, or else on batches.
+/// What is drawn of curves.
+#[derive(Clone, Debug, Default)]
+pub struct CurveQuestion {
+    /// The images; none for `out`, or else `in`, or else batches.
+    pub split: Option<CurveSplit>,
+    /// The horizontal axis.
+    pub along: CurveAxis,
+    /// The layout.
+    pub page: FigurePage,
+}
+
+/// Draws the curves of a metric of a sweep or a trial as an SVG document.
 ///
 /// # Errors
 /// [`FigureError`] when there is nothing to draw, or too much.
@@ -59,17 +92,22 @@ pub fn trial_curves(
     name: &str,
     curves: &[TrialCurve],
     metric: &Metric,
-    split: Option<CurveSplit>,
-    page: &FigurePage,
+    asked: &CurveQuestion,
 ) -> Result<String, FigureError> {
+    let CurveQuestion { split, along, page } = asked;
     let there: BTreeSet<CurveSplit> = curves.iter().map(|curve| curve.split).collect();
     let nothing = || FigureError::NoCurve {
         name: name.to_owned(),
         metric: metric.name().to_owned(),
         split: split.map_or_else(String::new, |split| format!(" of split {split}")),
+        along: *along,
     };
     let split = split.or(there.first().copied()).ok_or_else(nothing)?;
-    let drawn: Vec<&TrialCurve> = curves.iter().filter(|curve| curve.split == split).collect();
+    let mut drawn: Vec<TrialCurve> = curves.iter().filter(|curve| curve.split == split).cloned().collect();
+    for curve in &mut drawn {
+        curve.values.retain(|value| along.of(value).is_some());
+    }
+    drawn.retain(|curve| !curve.values.is_empty());
     if drawn.is_empty() {
         return Err(nothing());
     }
@@ -77,39 +115,87 @@ pub fn trial_curves(
         let (name, lines) = (name.to_owned(), drawn.len());
         return Err(FigureError::TooManyCurves { name, lines, max: LINES_MAX });
     }
-    Ok(draw(name, &drawn, metric, split, page).document())
+    let note = match split {
+        CurveSplit::Batch => "each line: one trial; images: the step's batch".to_owned(),
+        split => {
+            format!(
+                "each line: one trial, domain and model; images: {split} split (in/out: train/validation)"
+            )
+        }
+    };
+    let drawn: Vec<&TrialCurve> = drawn.iter().collect();
+    Ok(draw(name, &drawn, metric, *along, &note, page).document())
+}
+
+/// Draws the mean training loss of each setting by step: a curve for each, of so many trials.
+///
+/// # Errors
+/// [`FigureError::TooManyCurves`].
+pub(crate) fn mean_losses(
+    name: &str,
+    curves: &[TrialCurve],
+    trials: &str,
+    page: &FigurePage,
+) -> Result<String, FigureError> {
+    if curves.len() > LINES_MAX {
+        let (name, lines) = (name.to_owned(), curves.len());
+        return Err(FigureError::TooManyCurves { name, lines, max: LINES_MAX });
+    }
+    let curves: Vec<&TrialCurve> = curves.iter().collect();
+    let note = format!("each line: mean over {trials}; images: the step's batch");
+    Ok(draw(name, &curves, &Metric::LOSS, CurveAxis::Step, &note, page).document())
+}
+
+impl CurveAxis {
+    /// Where a value stands, in steps or seconds; none if its time was not measured.
+    fn of(self, value: &CurveValue) -> Option<f64> {
+        match self {
+            Self::Step => Some(value.step as f64),
+            Self::Time => value.seconds,
+        }
+    }
+
+    /// The label of the axis, and how many steps or seconds its unit has.
+    fn unit(self, last: f64) -> (&'static str, f64) {
+        match self {
+            Self::Step => ("step", 1.0),
+            Self::Time if last < 600.0 => ("time, s", 1.0),
+            Self::Time if last < 36_000.0 => ("time, min", 60.0),
+            Self::Time => ("time, h", 3_600.0),
+        }
+    }
 }
 
 fn draw(
     name: &str,
     curves: &[&TrialCurve],
     metric: &Metric,
-    split: CurveSplit,
+    along: CurveAxis,
+    note: &str,
     page: &FigurePage,
 ) -> Picture {
     let values = || curves.iter().flat_map(|curve| &curve.values);
-    let scale = Scale::of(metric, values().map(|(_, value)| *value));
+    let scale = Scale::of(metric, values().map(|value| value.value));
     let labels = labels(curves);
     let mut svg = Svg::default();
     let dashes =
         curves.iter().any(|curve| curve.is_held_out) && curves.iter().any(|curve| !curve.is_held_out);
-    let images = match split {
-        CurveSplit::Batch => "the step's batch".to_owned(),
-        split => format!("{split} split (in/out: train/validation)"),
-    };
-    let each = if split == CurveSplit::Batch { "one trial" } else { "one trial, domain and model" };
-    let top = draw_heading(&mut svg, page, name, &[format!("each line: {each}; images: {images}")]);
-    let ticks = Ticks::around(values().map(|(_, value)| scale.plotted(*value)));
-    let last = values().map(|(step, _)| *step).max().unwrap_or(1).max(1) as f64;
+    let top = draw_heading(&mut svg, page, name, &[note.to_owned()]);
+    let ticks = Ticks::around(values().map(|value| scale.plotted(value.value)));
+    let last = values().filter_map(|value| along.of(value)).fold(0.0, f64::max);
+    let (axis, unit) = along.unit(last);
+    let last = if last > 0.0 { last / unit } else { 1.0 };
     let key = Key::of(labels.iter().map(|parts| label(parts, TEXT, label_max(page))).collect());
     let key = if dashes { key.with_dashes() } else { key };
     let frame = key.frame_beside(page, &ticks, top, (-0.03 * last, 1.03 * last));
     frame.draw_y_axis(&mut svg, &ticks, &scale.with_unit(scale.name()));
-    let steps = Ticks::around([0.0, last]);
-    let shown = steps.values.iter().filter(|step| **step <= 1.03 * last);
-    let numbers: Vec<(f64, String)> = shown.map(|&step| (step, steps.label(step))).collect();
-    let bottom = frame.draw_x_axis(&mut svg, &numbers, "step");
-    let place = |&(step, value): &(u64, f64)| frame.place((step as f64, scale.plotted(value)));
+    let across = Ticks::around([0.0, last]);
+    let shown = across.values.iter().filter(|value| **value <= 1.03 * last);
+    let numbers: Vec<(f64, String)> = shown.map(|&value| (value, across.label(value))).collect();
+    let bottom = frame.draw_x_axis(&mut svg, &numbers, axis);
+    let place = |value: &CurveValue| {
+        frame.place((along.of(value).unwrap_or_default() / unit, scale.plotted(value.value)))
+    };
     let look = |index: usize| {
         let look = CurveLook::of(index);
         if dashes && !curves[index].is_held_out { look.dashed() } else { look }
@@ -128,7 +214,7 @@ fn draw(
             }
         }
     }
-    svg.finish(&format!("{name}: {} by step", scale.name()), page.units(), bottom)
+    svg.finish(&format!("{name}: {} by {along}", scale.name()), page.units(), bottom)
 }
 
 /// What tells the curves apart: the parts of a label for each.
@@ -183,7 +269,7 @@ impl CurveCollector {
     pub fn curves(self) -> Vec<TrialCurve> {
         let mut curves: Vec<TrialCurve> = self.0.into_values().collect();
         for curve in &mut curves {
-            curve.values.sort_unstable_by_key(|(step, _)| *step);
+            curve.values.sort_unstable_by_key(|value| value.step);
         }
         let place = |curve: &TrialCurve| {
             let Point { held_out, parameters, seed, split_seed } = curve.point.clone();
@@ -199,6 +285,10 @@ mod tests {
     use super::*;
     use sortie_core::parameters::Parameters;
 
+    fn seconds_of(step: u64) -> Option<f64> {
+        (step > 0).then_some(180.0 * step as f64)
+    }
+
     fn number(seed: u64, domain: Option<&str>, split: CurveSplit, step: u64, value: f64) -> TrialCurve {
         let point =
             Point { held_out: vec!["c".to_owned()], parameters: Parameters::new(), seed, split_seed: 0 };
@@ -209,7 +299,7 @@ mod tests {
             domain: domain.map(str::to_owned),
             split,
             is_held_out: domain == Some("c"),
-            values: vec![(step, value)],
+            values: vec![CurveValue { step, seconds: seconds_of(step), value }],
         }
     }
 
@@ -229,22 +319,32 @@ mod tests {
         collector.add(number(0, None, CurveSplit::Batch, 0, 2.0));
         collector.add(number(0, None, CurveSplit::Batch, 1, 1.0));
         let curves = collector.curves();
-        let values: Vec<_> =
-            curves.iter().map(|curve| (curve.domain.as_deref(), curve.values.clone())).collect();
+        let pairs = |curve: &TrialCurve| curve.values.iter().map(|value| (value.step, value.value)).collect();
+        let values: Vec<(_, Vec<(u64, f64)>)> =
+            curves.iter().map(|curve| (curve.domain.as_deref(), pairs(curve))).collect();
         assert!(values.contains(&(Some("a"), vec![(0, 0.25), (5, 0.5)])), "{values:?}");
-        let page = FigurePage::default();
-        let svg = trial_curves("s", &curves, &Metric::ACCURACY, None, &page).unwrap();
+        let of = |split: Option<CurveSplit>| CurveQuestion { split, ..CurveQuestion::default() };
+        let svg = trial_curves("s", &curves, &Metric::ACCURACY, &of(None)).unwrap();
         assert_eq!(svg.matches("class=\"curve\"").count(), 3);
         for part in ["accuracy, %", "seed 0", "seed 1", ">o.o.d.<", "out split"] {
             assert!(svg.contains(part), "{part}: {svg}");
         }
-        let batch = trial_curves("s", &curves, &Metric::LOSS, Some(CurveSplit::Batch), &page).unwrap();
+        let batch = trial_curves("s", &curves, &Metric::LOSS, &of(Some(CurveSplit::Batch))).unwrap();
         assert!(batch.matches("class=\"curve\"").count() == 1 && batch.contains(">batch<"), "{batch}");
-        let error = trial_curves("s", &curves, &Metric::LOSS, Some(CurveSplit::In), &page).unwrap_err();
+        let error = trial_curves("s", &curves, &Metric::LOSS, &of(Some(CurveSplit::In))).unwrap_err();
         assert_eq!(error.to_string(), "s has no loss of split in by step");
+        let timed = CurveQuestion { along: CurveAxis::Time, ..CurveQuestion::default() };
+        let svg = trial_curves("s", &curves, &Metric::ACCURACY, &timed).unwrap();
+        // Step 5 has the time of 900 s; step 0 has none.
+        assert!(svg.contains(">time, min<") && svg.contains("accuracy by time"), "{svg}");
+        assert_eq!(svg.matches("class=\"value\"").count(), 3);
+        let untimed: Vec<TrialCurve> =
+            (0..2).map(|seed| number(seed, Some("a"), CurveSplit::Out, 0, 0.5)).collect();
+        let error = trial_curves("s", &untimed, &Metric::ACCURACY, &timed).unwrap_err();
+        assert_eq!(error.to_string(), "s has no accuracy by time");
         let many: Vec<TrialCurve> =
             (0..37).map(|seed| number(seed, Some("a"), CurveSplit::Out, 0, 0.5)).collect();
-        let error = trial_curves("s", &many, &Metric::ACCURACY, None, &page).unwrap_err();
+        let error = trial_curves("s", &many, &Metric::ACCURACY, &of(None)).unwrap_err();
         assert!(
             error.to_string().starts_with("s has 37 curves of these images; a figure shows at most 36"),
             "{error}"

@@ -1,8 +1,8 @@
 //! The data that all sections of a report read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use sortie_core::metrics::{Evaluation, Method};
+use sortie_core::metrics::{Evaluation, Method, TrainingLoss};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
@@ -29,6 +29,7 @@ pub(super) struct Report<'a> {
     /// The trials that combine others.
     pub(super) combined: Vec<TrialRecord>,
     pub(super) runs: Vec<(SpecHash, RunFacts)>,
+    pub(super) losses: HashMap<SpecHash, Vec<TrainingLoss>>,
     pub(super) selections: Vec<Selection>,
     pub(super) methods: Vec<Method>,
     /// The parameters in which the grid's trials differ.
@@ -39,7 +40,7 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(super) fn of(subject: ReportSubject, asked: &'a ReportQuestion) -> Self {
-        let ReportSubject { name, spec, records, runs } = subject;
+        let ReportSubject { name, spec, records, runs, losses } = subject;
         let (combined, records): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| spec.combines(&record.point));
         let axes = varying(&records);
@@ -53,7 +54,21 @@ impl<'a> Report<'a> {
             .iter()
             .map(|selection| at_chosen_steps(&records, *selection, &methods, &asked.metrics))
             .collect();
-        Self { name, spec, asked, records, chosen, combined, runs, selections, methods, axes, domains }
+        let losses = losses.into_iter().collect();
+        Self {
+            name,
+            spec,
+            asked,
+            records,
+            chosen,
+            combined,
+            runs,
+            losses,
+            selections,
+            methods,
+            axes,
+            domains,
+        }
     }
 
     /// The axis of the summary: dropout if it varies, else the first axis that varies.

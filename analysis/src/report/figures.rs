@@ -1,22 +1,28 @@
 //! The figures that suit the sweep, inside the page.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use maud::{Markup, PreEscaped, html};
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Method, TrainingLoss};
+use sortie_core::parameters::Parameters;
 use sortie_core::selection::{Selection, Validation};
+use sortie_core::trial::Point;
 
 use super::document::inline;
 use super::{Report, page};
-use crate::figure::{FigureError, FigureKind, FigureQuestion, axes, figure};
+use crate::figure::{
+    CurveSplit, CurveValue, FigureError, FigureKind, FigurePage, FigureQuestion, TrialCurve, axes, figure,
+    mean_losses,
+};
 
 pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
-    if !report.has_domains() {
-        return html! {};
-    }
     let selection = report.selections.first().copied().unwrap_or(Selection::Iid);
-    let drawn: Vec<Markup> = wanted(report)
+    let wanted = if report.has_domains() { wanted(report) } else { Vec::new() };
+    let mut drawn: Vec<Markup> = wanted
         .into_iter()
         .filter_map(|(kind, methods)| one(report, kind, &methods, selection, numbers))
         .collect();
+    drawn.extend(losses(report, numbers));
     if drawn.is_empty() {
         return html! {};
     }
@@ -88,6 +94,60 @@ fn one(
         figure {
             (PreEscaped(svg))
             figcaption { b { (numbers.figure()) "." } " " (caption) "." }
+        }
+    })
+}
+
+/// The mean training loss by step, with a line for each value of the first axis.
+fn losses(report: &Report<'_>, numbers: &mut page::Numbering) -> Option<Markup> {
+    let axis = report.first_axis();
+    let setting = |point: &Point| -> Parameters {
+        let value = axis
+            .and_then(|axis| Some((axis.as_str().to_owned(), point.parameters.get(axis.as_str())?.clone())));
+        value.into_iter().collect()
+    };
+    let mut sums: BTreeMap<Parameters, BTreeMap<u64, (f64, usize)>> = BTreeMap::new();
+    for record in &report.records {
+        for &TrainingLoss { step, loss, .. } in report.losses.get(&record.id).into_iter().flatten() {
+            let sum = sums.entry(setting(&record.point)).or_default().entry(step).or_default();
+            *sum = (sum.0 + loss, sum.1 + 1);
+        }
+    }
+    let counts: BTreeSet<usize> = sums.values().filter_map(|steps| Some(steps.values().next()?.1)).collect();
+    let trials = match (counts.first()?, counts.last()?) {
+        (1, 1) => "one trial".to_owned(),
+        (least, most) if least == most => format!("{most} trials"),
+        (least, most) => format!("{least} to {most} trials"),
+    };
+    let curve = |(parameters, steps): (Parameters, BTreeMap<u64, (f64, usize)>)| {
+        let every = steps.values().map(|(_, trials)| *trials).max().unwrap_or_default();
+        // A step that some trials lack would be a mean over others.
+        let steps = steps.into_iter().filter(|(_, (_, trials))| *trials == every);
+        let value = |(step, (sum, trials))| CurveValue { step, seconds: None, value: sum / trials as f64 };
+        TrialCurve {
+            trial: String::new(),
+            point: Point { held_out: Vec::new(), parameters, seed: 0, split_seed: 0 },
+            method: Method::Plain.as_str().to_owned(),
+            domain: None,
+            split: CurveSplit::Batch,
+            is_held_out: false,
+            values: steps.map(value).collect(),
+        }
+    };
+    let curves: Vec<TrialCurve> = sums.into_iter().map(curve).collect();
+    let svg = match mean_losses(&report.name, &curves, &trials, &FigurePage::default()) {
+        Ok(svg) => svg,
+        Err(error) => {
+            return Some(html! { p.note { "No figure of training losses: " (error.to_string()) "." } });
+        }
+    };
+    let by = axis.map(|axis| format!(", a line for each value of {axis}")).unwrap_or_default();
+    let caption = format!("The training loss of the step's batch against the step, mean over {trials}{by}");
+    let label = inline(&svg, &caption);
+    Some(html! {
+        figure {
+            (PreEscaped(label))
+            figcaption { b { (numbers.figure()) "." } " " (caption) ". " code { "sortie curves" } " has the numbers." }
         }
     })
 }

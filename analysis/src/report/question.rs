@@ -1,6 +1,6 @@
 //! The subject of a report, and its options.
 
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Method, TrainingLoss};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
@@ -20,6 +20,8 @@ pub struct ReportSubject {
     pub records: Vec<TrialRecord>,
     /// The environments of their accepted attempts.
     pub runs: Vec<(SpecHash, RunFacts)>,
+    /// Training losses of some of their steps, the same steps of each.
+    pub losses: Vec<(SpecHash, Vec<TrainingLoss>)>,
 }
 
 /// The options of a report, and how it was made.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use sortie_core::metrics::{Evaluation, Score};
+use sortie_core::metrics::{Evaluation, Method, Score, TrainingLoss};
 use sortie_core::record::TrialRecord;
 
 use super::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
 use crate::axis::in_order;
+use crate::figure::CurveSplit;
 
 /// The columns before the axes.
 const TRIAL: [(&str, ColumnKind); 4] = [
@@ -17,7 +18,7 @@ const TRIAL: [(&str, ColumnKind); 4] = [
     ("held_out", ColumnKind::Text),
 ];
 const SEEDS: [(&str, ColumnKind); 2] = [("seed", ColumnKind::Integer), ("split_seed", ColumnKind::Integer)];
-const EVALUATION: [(&str, ColumnKind); 9] = [
+const EVALUATION: [(&str, ColumnKind); 10] = [
     ("method", ColumnKind::Text),
     ("step", ColumnKind::Integer),
     ("domain", ColumnKind::Text),
@@ -27,6 +28,7 @@ const EVALUATION: [(&str, ColumnKind); 9] = [
     ("correct", ColumnKind::Integer),
     ("accuracy", ColumnKind::Number),
     ("loss", ColumnKind::Number),
+    ("seconds", ColumnKind::Number),
 ];
 
 /// The axes of a sweep with the types of their values, and its named metrics, collected from its trials: the columns of a file must be
@@ -82,10 +84,12 @@ pub struct ExportCounts {
     pub without: u64,
     /// Evaluations. Each is a row.
     pub evaluations: u64,
+    /// Training losses. Each is a row.
+    pub losses: u64,
 }
 
 /// A file with a row for each evaluation: its trial's columns (`sweep`, `trial_id`, `state`, `held_out`, the axes, `seed`, `split_seed`),
-/// then its own (`method`, `step`, `domain`, `split`, `role`, `n`, `correct`, `accuracy`, `loss`, and a column for each named metric). An axis
+/// then its own (`method`, `step`, `domain`, `split`, `role`, `n`, `correct`, `accuracy`, `loss`, `seconds`, and a column for each named metric). An axis
 /// with the name of one of these columns is named `parameter.NAME`, a metric with the name of another column `metric.NAME`.
 pub struct EvaluationWriter<W: Write + Send> {
     writer: RowWriter<W>,
@@ -127,11 +131,16 @@ impl<W: Write + Send> EvaluationWriter<W> {
         })
     }
 
-    /// Writes the evaluations of a trial of a sweep. A trial without evaluations is one row, so that failed trials are in the file too.
+    /// Writes the evaluations of a trial of a sweep, and these training losses of it. A trial without evaluations is one row, so that failed trials are in the file too.
     ///
     /// # Errors
     /// [`EvaluationWriterError::Changed`] if it has an axis, a type of value or a metric that [`ExportColumns`] lacks.
-    pub fn push(&mut self, sweep: &str, record: &TrialRecord) -> Result<(), EvaluationWriterError> {
+    pub fn push(
+        &mut self,
+        sweep: &str,
+        record: &TrialRecord,
+        losses: &[TrainingLoss],
+    ) -> Result<(), EvaluationWriterError> {
         let TrialRecord { id, point, state, validation, held_out } = record;
         let changed = |column: &str| EvaluationWriterError::Changed {
             sweep: sweep.to_owned(),
@@ -180,8 +189,16 @@ impl<W: Write + Send> EvaluationWriter<W> {
                 self.written.evaluations += 1;
             }
         }
+        for loss in losses {
+            row.truncate(own);
+            row.extend(columns_of_loss(loss));
+            row.extend(self.metrics.iter().map(|_| CellValue::Absent));
+            self.writer.row(&row)?;
+        }
+        self.written.losses += losses.len() as u64;
         self.written.trials += 1;
         if validation.is_empty() && held_out.is_empty() {
+            row.truncate(own);
             row.extend(EVALUATION.map(|_| CellValue::Absent));
             row.extend(self.metrics.iter().map(|_| CellValue::Absent));
             self.writer.row(&row)?;
@@ -201,7 +218,7 @@ impl<W: Write + Send> EvaluationWriter<W> {
 
 /// The values of [`EVALUATION`].
 fn columns<'a>(evaluation: &'a Evaluation, role: &'static str) -> [CellValue<'a>; EVALUATION.len()] {
-    let Evaluation { method, step, domain, split, score, loss, metrics: _ } = evaluation;
+    let Evaluation { method, step, domain, split, score, loss, metrics: _, seconds } = evaluation;
     let n = score.map_or(0, Score::n);
     [
         CellValue::Text(method.as_str()),
@@ -217,5 +234,23 @@ fn columns<'a>(evaluation: &'a Evaluation, role: &'static str) -> [CellValue<'a>
         },
         evaluation.accuracy().map_or(CellValue::Absent, CellValue::Number),
         loss.map_or(CellValue::Absent, CellValue::Number),
+        seconds.map_or(CellValue::Absent, CellValue::Number),
+    ]
+}
+
+/// The same of a training loss.
+fn columns_of_loss(loss: &TrainingLoss) -> [CellValue<'static>; EVALUATION.len()] {
+    let TrainingLoss { step, loss, seconds } = *loss;
+    [
+        CellValue::Text(Method::Plain.as_str()),
+        CellValue::Integer(step),
+        CellValue::Absent,
+        CellValue::Text(CurveSplit::Batch.as_str()),
+        CellValue::Text("training"),
+        CellValue::Absent,
+        CellValue::Absent,
+        CellValue::Absent,
+        CellValue::Number(loss),
+        seconds.map_or(CellValue::Absent, CellValue::Number),
     ]
 }

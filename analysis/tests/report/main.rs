@@ -205,7 +205,11 @@ fn a_command_without_domains_has_what_there_is() {
             && text.contains("lr | optimiser | last step | best step | n | done\n1e-4 | adam | "),
         "{text}"
     );
-    for absent in ["Selection and models", "Noise", "Figures"] {
+    assert!(
+        text.contains("Figure 1. The training loss of the step's batch against the step, mean over "),
+        "{text}"
+    );
+    for absent in ["Selection and models", "Noise"] {
         assert!(!text.contains(absent), "{absent}");
     }
 }

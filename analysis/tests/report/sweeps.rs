@@ -3,7 +3,7 @@
 use sortie_analysis::{ReportQuestion, ReportSubject, RunFacts};
 use sortie_core::finetune::Settings;
 use sortie_core::job::StateName;
-use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;
@@ -123,7 +123,14 @@ pub fn complete(text: &str) -> ReportSubject {
         })
         .collect();
     let runs = records.iter().enumerate().map(|(index, record)| (record.id, run(index))).collect();
-    ReportSubject { name: spec.name.clone(), spec, records, runs }
+    let loss = |step: u64, index: usize| TrainingLoss {
+        step,
+        loss: 2.0 - 0.01 * step as f64 + 0.1 * index as f64,
+        seconds: None,
+    };
+    let losses = |index: usize| (0..=10).map(|tenth| loss(10 * tenth, index)).collect();
+    let losses = records.iter().enumerate().map(|(index, record)| (record.id, losses(index))).collect();
+    ReportSubject { name: spec.name.clone(), spec, records, runs, losses }
 }
 
 /// The same with every so-many-th trial in another state.
@@ -221,6 +228,7 @@ fn evaluate(spec: &SweepSpec, record: &mut TrialRecord) {
                         score: Some(score),
                         loss: None,
                         metrics: Default::default(),
+                        seconds: None,
                     };
                     match (held_out, split) {
                         (true, _) => record.held_out.push(row),

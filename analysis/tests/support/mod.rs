@@ -36,6 +36,7 @@ pub fn evaluation(step: u64, domain: &str, split: SplitName, correct: u64, n: u6
         score: Some(Score::Counts { n, correct }),
         loss: Some(1.0),
         metrics: Default::default(),
+        seconds: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `sortie curves`: losses and metrics by step.
+//! `sortie curves`: losses and metrics by step and by time.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use sortie_analysis::{
-    CurveCollector, CurveSplit, FigurePage, FigureWidth, QueryFormat, QueryValue, QueryWriter, TrialCurve,
+    CurveAxis, CurveCollector, CurveQuestion, CurveSplit, CurveValue, FigurePage, FigureWidth, QueryFormat,
+    QueryValue, QueryWriter, TrialCurve,
 };
 use sortie_core::filter::Filter;
 use sortie_core::metrics::{ACCURACY, Metric, is_metric_name};
@@ -23,14 +24,15 @@ use crate::{output, rows};
 /// The most trials that one query names.
 const TRIALS_MAX: usize = 1_000;
 /// The columns of the rows, in their order.
-const COLUMNS: &str = "trial_id, held_out, seed, split_seed, parameters, state, method, step, domain, split, role, metric, value";
+const COLUMNS: &str = "trial_id, held_out, seed, split_seed, parameters, state, method, step, domain, split, role, metric, value, seconds";
 
-/// Show losses and metrics by step, of one trial or of all trials of a sweep, whatever their state.
+/// Show losses and metrics by step and by time, of one trial or of all trials of a sweep, whatever their state.
 ///
 /// Rows: one for each number. split is in or out for evaluations of a domain, and batch for the training loss of the step's batch; role is
-/// held-out for the domain that the trial holds out, else training. The view v_curves has the same (docs/sql.md).
+/// held-out for the domain that the trial holds out, else training; seconds is the time since training began, or since a command was started,
+/// without the time between attempts and without work that was lost. The view v_curves has the same (docs/sql.md).
 ///
-/// svg, pdf, png: one metric by step, with a line for each trial, domain and model. `sortie figure --kind curves` draws means over trials.
+/// svg, pdf, png: one metric by step, or by time with --along time, with a line for each trial, domain and model. `sortie figure --kind curves` draws means over trials.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A sweep's name, or a trial: a unique prefix of its id, or SWEEP/PREFIX.
@@ -51,6 +53,9 @@ pub struct Arguments {
     /// The same as --format json.
     #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// The horizontal axis of a figure: step or time.
+    #[arg(long, default_value_t = CurveAxis::Step)]
+    along: CurveAxis,
     /// The width of a figure on paper, as for `sortie figure`.
     #[arg(long, value_name = "single|double|CM", default_value_t = FigureWidth::SINGLE)]
     width: FigureWidth,
@@ -249,8 +254,8 @@ async fn figure(
     // A metric of which the file says nothing is drawn as it is.
     let metric = spec.metric(name).unwrap_or_else(|_| Metric::undescribed(name));
     let page = FigurePage { width: arguments.width, ..FigurePage::default() };
-    let curves = collector.curves();
-    Ok(sortie_analysis::trial_curves(&arguments.name, &curves, &metric, arguments.split, &page)?)
+    let asked = CurveQuestion { split: arguments.split, along: arguments.along, page };
+    Ok(sortie_analysis::trial_curves(&arguments.name, &collector.curves(), &metric, &asked)?)
 }
 
 /// A row of [`COLUMNS`] as a curve of one number.
@@ -270,10 +275,10 @@ fn curve(row: Vec<Option<QueryValue>>) -> Option<TrialCurve> {
         seed: whole(2)?,
         split_seed: whole(3)?,
     };
-    let value = match row.get(12)?.as_ref()? {
-        QueryValue::Real(value) => *value,
-        QueryValue::Integer(value) => *value as f64,
-        _ => return None,
+    let value = CurveValue {
+        step: whole(7)?,
+        seconds: row.get(13)?.as_ref().and_then(rows::real),
+        value: rows::real(row.get(12)?.as_ref()?)?,
     };
     Some(TrialCurve {
         trial: text(0)?,
@@ -282,6 +287,6 @@ fn curve(row: Vec<Option<QueryValue>>) -> Option<TrialCurve> {
         domain: text(8),
         split: text(9)?.parse().ok()?,
         is_held_out: text(10)? == "held-out",
-        values: vec![(whole(7)?, value)],
+        values: vec![value],
     })
 }

@@ -3,25 +3,27 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use sortie_analysis::{
     EvaluationWriter, EvaluationWriterError, ExportColumns, ExportCounts, RowFormat, SweepRecords, domainbed,
 };
+use sortie_core::metrics::TrainingLoss;
 use sortie_core::named;
-use sortie_core::record::Detail;
-use sortie_core::trial::Work;
+use sortie_core::record::{Detail, TrialRecord};
+use sortie_core::trial::{SpecHash, Work};
 
 use crate::connection::{Client, Connection};
-use crate::output;
 use crate::output::NewFile;
-use crate::sweeps::SweepArguments;
+use crate::sweeps::{OneSweep, SweepArguments};
+use crate::{losses, output};
 
 /// Write every evaluation of one or several sweeps as a row, or their results as the files of another program.
 ///
 /// csv, jsonl, parquet: one row for each evaluation of each trial, in the order of the grid. Its trial: sweep, trial_id, state, held_out, a
 /// column for each axis, seed, split_seed. Itself: method, step, domain, split, role (training or held-out), n and correct (images; empty
-/// where they were not counted), accuracy (a fraction, exact to the last bit; empty where it was not reported), loss (nats), and a column for each metric that the
+/// where they were not counted), accuracy (a fraction, exact to the last bit; empty where it was not reported), loss (nats), seconds (since
+/// training began, without the time between attempts), and a column for each metric that the
 /// sweep's command named (metric.NAME if another column has its name). A trial without evaluations, because it failed,
 /// diverged, was cancelled or is not done, has one row whose columns from method on are empty; drop those by `step`. An axis with values of
 /// several types is written as text, and one with the name of another column as parameter.NAME. docs/export.md has more.
@@ -41,6 +43,9 @@ pub struct Arguments {
     /// jsonl go to standard output.
     #[arg(long, short, value_name = "FILE|DIR")]
     output: Option<PathBuf>,
+    /// Write training losses, too, a row for each: step, split batch, role training, loss and seconds; not for domainbed.
+    #[arg(long)]
+    losses: bool,
     /// Print one JSON object that says what was written to --output.
     #[arg(long, requires = "output")]
     json: bool,
@@ -69,6 +74,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         ExportFormat::DomainBed => {
             let folder =
                 output.as_deref().context("--format domainbed writes a folder: name it with --output")?;
+            ensure!(!arguments.losses, "--losses: DomainBed's records have no training losses");
             return domainbeds(arguments, folder, connection).await;
         }
     };
@@ -86,16 +92,17 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         .await?;
         return Ok(());
     };
-    let (file, ExportCounts { trials, without, evaluations }) =
+    let (file, ExportCounts { trials, without, evaluations, losses }) =
         write_rows(arguments, rows, NewFile::create(path)?, connection).await?;
     file.finish()?;
     if arguments.json {
-        let mut said = json!({ "output": path, "evaluations": evaluations, "trials": trials, "without_evaluations": without });
+        let mut said = json!({ "output": path, "evaluations": evaluations, "trials": trials, "without_evaluations": without, "losses": losses });
         arguments.sweeps.name_in(&mut said);
         return output::json(&said);
     }
     output::text(&format!(
-        "wrote {evaluations} evaluations of {trials} trials, {without} of them without any, to {}",
+        "wrote {evaluations} evaluations{} of {trials} trials, {without} of them without any, to {}",
+        if arguments.losses { format!(" and {losses} training losses") } else { String::new() },
         path.display()
     ))
 }
@@ -121,15 +128,49 @@ async fn write_rows<W: Write + Send>(
         .await?;
     let cannot = |error: std::io::Error| anyhow::Error::from(error).context("cannot write the rows");
     let mut writer = EvaluationWriter::new(&columns, format, out).map_err(cannot)?;
-    sweeps
-        .read(&mut client, &arguments.sweeps, Detail::All, |sweep, record| {
-            writer.push(&sweeps.all()[sweep].name, &record).map_err(|error| match error {
-                EvaluationWriterError::Io(error) => cannot(error),
-                changed @ EvaluationWriterError::Changed { .. } => changed.into(),
-            })
+    let mut push = |sweep: usize, record: &TrialRecord, losses: &[TrainingLoss]| {
+        writer.push(&sweeps.all()[sweep].name, record, losses).map_err(|error| match error {
+            EvaluationWriterError::Io(error) => cannot(error),
+            changed @ EvaluationWriterError::Changed { .. } => changed.into(),
         })
-        .await?;
+    };
+    if arguments.losses {
+        let mut asking = Client::connect(connection).await?;
+        let mut waiting = Vec::new();
+        sweeps
+            .read_slowly(&mut client, &arguments.sweeps, Detail::All, async |sweep, record| {
+                let is_full = waiting.len() == losses::TRIALS_MAX;
+                if is_full || waiting.first().is_some_and(|(first, _)| *first != sweep) {
+                    write_with_losses(&mut asking, sweeps.all(), std::mem::take(&mut waiting), &mut push)
+                        .await?;
+                }
+                waiting.push((sweep, record));
+                Ok(())
+            })
+            .await?;
+        write_with_losses(&mut asking, sweeps.all(), waiting, &mut push).await?;
+    } else {
+        sweeps
+            .read(&mut client, &arguments.sweeps, Detail::All, |sweep, record| push(sweep, &record, &[]))
+            .await?;
+    }
     writer.finish().map_err(cannot)
+}
+
+/// Writes trials of one sweep with their training losses.
+async fn write_with_losses(
+    client: &mut Client,
+    sweeps: &[OneSweep],
+    trials: Vec<(usize, TrialRecord)>,
+    push: &mut impl FnMut(usize, &TrialRecord, &[TrainingLoss]) -> Result<()>,
+) -> Result<()> {
+    let Some((sweep, _)) = trials.first() else { return Ok(()) };
+    let ids: Vec<SpecHash> = trials.iter().map(|(_, record)| record.id).collect();
+    let losses = losses::read(client, &sweeps[*sweep].name, &ids, 1).await?;
+    for (sweep, record) in &trials {
+        push(*sweep, record, losses.get(&record.id).map_or(&[], Vec::as_slice))?;
+    }
+    Ok(())
 }
 
 async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connection) -> Result<()> {

@@ -4,13 +4,19 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use sortie_analysis::{Axis, OodSplit, ReportQuestion, ReportSubject, SweepRecords};
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Method, TrainingLoss};
+use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
+use sortie_core::spec::SweepSpec;
+use sortie_core::trial::SpecHash;
 
 use crate::connection::{Client, Connection};
 use crate::measured::MetricArguments;
-use crate::output;
 use crate::sweeps::SweepArguments;
+use crate::{losses, output};
+
+/// About so many training losses of a trial are read.
+const LOSSES_MAX: u64 = 50;
 
 /// Write a sweep as one HTML page: what was run, what is missing, tables, figures, noise, environment. Of several sweeps the page has their
 /// tables and figures together, and how complete each is.
@@ -79,7 +85,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let page = match (records.pop(), records.is_empty()) {
         (Some(SweepRecords { name, spec, records }), true) => {
             let runs = client.runs(&name).await?;
-            sortie_analysis::report(ReportSubject { name, spec, records, runs }, &question)
+            let losses = losses(&mut client, &name, &spec, &records).await?;
+            sortie_analysis::report(ReportSubject { name, spec, records, runs, losses }, &question)
         }
         (last, _) => {
             records.extend(last);
@@ -93,6 +100,22 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         return output::json(&said);
     }
     output::text(&format!("wrote {}", path.display()))
+}
+
+/// Some training losses of each trial, for a figure of their means.
+async fn losses(
+    client: &mut Client,
+    sweep: &str,
+    spec: &SweepSpec,
+    records: &[TrialRecord],
+) -> Result<Vec<(SpecHash, Vec<TrainingLoss>)>> {
+    let every = (spec.work.steps().unwrap_or(0) / LOSSES_MAX).max(1);
+    let mut all = Vec::new();
+    for trials in records.chunks(losses::TRIALS_MAX) {
+        let ids: Vec<SpecHash> = trials.iter().map(|record| record.id).collect();
+        all.extend(losses::read(client, sweep, &ids, every).await?);
+    }
+    Ok(all)
 }
 
 impl Arguments {

@@ -67,7 +67,7 @@ fn refuses_the_old_incarnation(url: &str, incarnation: i64, token: i64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut client = WorkerServiceClient::connect(url.to_owned()).await.unwrap();
-        let loss = v1::TrainingLoss { step: 20, loss: 9.0 };
+        let loss = v1::TrainingLoss { step: 20, loss: 9.0, seconds: None };
         let batch = Some(v1::Batch { sequence: 1, losses: vec![loss], ..v1::Batch::default() });
         let (worker_id, outcome) =
             ("nobody".to_owned(), Some(v1::complete_request::Outcome::Succeeded(v1::Succeeded {})));

@@ -64,6 +64,10 @@ fn assert_is_result(world: &World, sweep: &str, printed: &[Value]) {
     for (stored, printed) in losses.iter().zip(expected) {
         assert_eq!((&stored["step"], &stored["loss"]), (&printed["step"], &printed["loss"]));
     }
+    // Times go on where the attempt before stopped.
+    let timed = rows("select step, seconds from v_curves order by step, seconds");
+    let seconds: Vec<f64> = timed.iter().map(|row| row["seconds"].as_f64().unwrap()).collect();
+    assert!(seconds.is_sorted() && seconds[0] >= 0.0, "{sweep}: {timed:?}");
     let evaluations = rows("select step, domain, split, correct, loss from v_evaluations");
     let metrics = rows("select step, domain, split, metric, value from v_metrics");
     let expected: Vec<&Value> = printed.iter().filter(|row| row.get("domain").is_some()).collect();

@@ -430,6 +430,7 @@ mod tests {
                 score: Some(score),
                 loss: None,
                 metrics: Default::default(),
+                seconds: None,
             };
             let point = Point { held_out: Vec::new(), parameters: Parameters::new(), seed: 0, split_seed: 0 };
             let id = "94f9de813446924ef6b1cf831eaa3ef4".parse().unwrap();

@@ -72,6 +72,7 @@ fn odd_batch() -> Batch {
         score: Some(score),
         loss: Some(0.1 + 0.2),
         metrics: [("f1".to_owned(), 0.1)].into(),
+        seconds: None,
     };
     let evaluations = vec![
         evaluation("cartoon", 20, Score::Counts { n: 3, correct: 1 }),
@@ -79,9 +80,9 @@ fn odd_batch() -> Batch {
         evaluation("sketch", 20, Score::Counts { n: 7, correct: 2 }),
     ];
     let losses = vec![
-        TrainingLoss { step: 0, loss: 5e-324 },
-        TrainingLoss { step: 1, loss: -0.0 },
-        TrainingLoss { step: 2, loss: 1.797_693_134_862_315_7e308 },
+        TrainingLoss { step: 0, loss: 5e-324, seconds: None },
+        TrainingLoss { step: 1, loss: -0.0, seconds: None },
+        TrainingLoss { step: 2, loss: 1.797_693_134_862_315_7e308, seconds: None },
     ];
     let artifact = Artifact {
         kind: ArtifactKind::Checkpoint,

@@ -97,6 +97,7 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
             score: Some(score),
             loss,
             metrics: Default::default(),
+            seconds: None,
         }
     };
     let rows: Vec<Evaluation> = odd.iter().enumerate().map(|(step, value)| row(step, *value)).collect();
@@ -105,8 +106,11 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
         loss: Some(f64::INFINITY),
         ..evaluation("sketch", 0, 0)
     };
-    let losses =
-        odd.iter().enumerate().map(|(step, loss)| TrainingLoss { step: step as u64, loss: *loss }).collect();
+    let losses = odd
+        .iter()
+        .enumerate()
+        .map(|(step, loss)| TrainingLoss { step: step as u64, loss: *loss, seconds: None })
+        .collect();
     let batch = Batch {
         sequence: 1,
         evaluations: [rows.clone(), vec![counts(3)]].concat(),
@@ -194,14 +198,22 @@ pub async fn what_a_trial_does_not_evaluate_is_refused(f: Fixture) {
     let token = f.claim_one().await.token;
     let with = |evaluation: Evaluation| batch(1, vec![evaluation]);
     let scored = |score| with(Evaluation { score: Some(score), ..evaluation("photo", 0, 1) });
-    let lost = |step, loss| Batch { losses: vec![TrainingLoss { step, loss }], ..batch(1, vec![]) };
+    let timed = |seconds| Batch {
+        losses: vec![TrainingLoss { step: 1, loss: 1.0, seconds: Some(seconds) }],
+        ..batch(1, vec![])
+    };
+    let lost =
+        |step, loss| Batch { losses: vec![TrainingLoss { step, loss, seconds: None }], ..batch(1, vec![]) };
     let cases = [
         (with(evaluation("moon", 0, 1)), "step 0 on domain \"moon\""),
         (with(evaluation("", 0, 1)), "step 0 on domain \"\""),
         (with(evaluation("photo+sketch", 0, 1)), "step 0 on domain \"photo+sketch\""),
         (with(evaluation("photo", 21, 1)), "step 21 on domain \"photo\""),
         (lost(21, 1.0), "loss 1 at step 21"),
-        (lost(1, f64::NAN), "loss NaN at step 1"),
+        (lost(1, f64::NAN), "loss NaN"),
+        (timed(f64::NAN), "seconds NaN"),
+        (timed(-1.0), "seconds -1"),
+        (with(Evaluation { seconds: Some(f64::INFINITY), ..evaluation("photo", 0, 1) }), "seconds inf"),
         (scored(Score::Counts { n: 0, correct: 0 }), "0 of 0 correct"),
         (scored(Score::Counts { n: 3, correct: 4 }), "4 of 3 correct"),
         (scored(Score::Value { value: f64::NAN, n: 1 }), "value NaN"),
@@ -422,7 +434,7 @@ pub async fn named_metrics_are_kept_apart_and_to_the_last_bit(f: Fixture) {
     let bare = Evaluation { score: None, loss: None, ..named("cartoon", -0.0) };
     let odd = f64::from_bits(0.1_f64.to_bits() + 1);
     let evaluations = vec![bare, named("photo", 0.5), named("sketch", odd)];
-    let losses = vec![TrainingLoss { step: 0, loss: odd }];
+    let losses = vec![TrainingLoss { step: 0, loss: odd, seconds: None }];
     let batch = Batch { sequence: 1, evaluations, losses, ..Batch::default() };
     f.complete_with(token, batch, Outcome::Succeeded).await.unwrap();
     let record = f.record(0).await;

@@ -60,7 +60,16 @@ fn evaluations(dice: &mut Dice) -> Vec<Evaluation> {
                         let score = (dice.below(30) > 0).then(|| score(dice));
                         let metrics = [("f1".to_owned(), 0.5)].into();
                         let domain = domain.to_owned();
-                        reported.push(Evaluation { method, step, domain, split, score, loss: None, metrics });
+                        reported.push(Evaluation {
+                            method,
+                            step,
+                            domain,
+                            split,
+                            score,
+                            loss: None,
+                            metrics,
+                            seconds: None,
+                        });
                     }
                 }
             }

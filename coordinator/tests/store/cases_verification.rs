@@ -18,7 +18,7 @@ use crate::fixture::*;
 /// Everything that an attempt reports; `resumed` names the attempt that it went on from.
 fn reported(loss: f64, weights: u64, resumed: Option<Resumed>) -> Batch {
     let weights = artifact(ArtifactKind::FinalWeights, weights, "");
-    let losses = vec![TrainingLoss { step: 3, loss }];
+    let losses = vec![TrainingLoss { step: 3, loss, seconds: None }];
     Batch {
         sequence: 1,
         evaluations: vec![evaluation("sketch", 0, 3)],

@@ -331,6 +331,7 @@ pub fn evaluation(domain: &str, step: u64, correct: u64) -> Evaluation {
         score: Some(score),
         loss: Some(0.5),
         metrics: Default::default(),
+        seconds: Some(0.1 + 0.2),
     }
 }
 
@@ -338,7 +339,7 @@ pub fn batch(sequence: u64, evaluations: Vec<Evaluation>) -> Batch {
     Batch {
         sequence,
         evaluations,
-        losses: vec![TrainingLoss { step: sequence, loss: 1.0 }],
+        losses: vec![TrainingLoss { step: sequence, loss: 1.0, seconds: Some(f64::from_bits(1)) }],
         ..Batch::default()
     }
 }

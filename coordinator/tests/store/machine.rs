@@ -91,6 +91,7 @@ fn batch_choice() -> impl Strategy<Value = BatchChoice> {
                 score: Some(score),
                 loss,
                 metrics: Default::default(),
+                seconds: None,
             }
         });
     let offset = prop_oneof![8 => Just(0_i64), 1 => Just(-1), 1 => Just(1)];
@@ -196,7 +197,7 @@ impl Pair {
             sequence: due.saturating_add_signed(choice.offset),
             fingerprint: digest.map(fingerprint),
             evaluations: choice.evaluations.clone(),
-            losses: vec![TrainingLoss { step: due.min(20), loss: 1.0 / due as f64 }],
+            losses: vec![TrainingLoss { step: due.min(20), loss: 1.0 / due as f64, seconds: None }],
             log: choice.log.clone(),
             artifacts: choice.digest.map(|digest| self.checkpoint(token, due, digest)).into_iter().collect(),
             resumed: choice.digest.map(|digest| Resumed {

@@ -146,12 +146,13 @@ mod tests {
             score: Some(score),
             loss,
             metrics: Default::default(),
+            seconds: None,
         };
         let failed = Outcome::Failed { class: ErrorClass::BadData, message: "x: \"gone\"\n".into() };
         let cases = [
             (Event::Progress(Progress { step: 3 }), r#"{"progress":{"step":3}}"#),
             (
-                Event::Losses(vec![TrainingLoss { step: 1, loss: 5e-324 }]),
+                Event::Losses(vec![TrainingLoss { step: 1, loss: 5e-324, seconds: None }]),
                 r#"{"losses":[{"step":1,"loss":5e-324}]}"#,
             ),
             (

@@ -99,8 +99,8 @@ impl<L: Write> TrialLog<L> {
         self.begin_counting();
     }
 
-    fn trained(&mut self, step: u64, loss: f64) {
-        (self.steps, self.loss, self.last_step) = (self.steps + 1, self.loss + loss, step);
+    fn trained(&mut self, loss: &TrainingLoss) {
+        (self.steps, self.loss, self.last_step) = (self.steps + 1, self.loss + loss.loss, loss.step);
         if self.written.elapsed() >= LINE_INTERVAL {
             self.progress();
         }
@@ -235,9 +235,9 @@ impl<W: Write + Send, L: Write + Send> TrialSink for LoggedSink<'_, W, L> {
         self.sink.resumed(resumed, losses, evaluations)
     }
 
-    fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError> {
-        self.log.trained(step, loss);
-        self.sink.trained(step, loss)
+    fn trained(&mut self, loss: TrainingLoss) -> Result<(), SinkError> {
+        self.log.trained(&loss);
+        self.sink.trained(loss)
     }
 
     fn evaluated(&mut self, step: u64, evaluations: &[Evaluation]) -> Result<(), SinkError> {
@@ -301,7 +301,16 @@ mod tests {
     fn row(method: Method, domain: &str, split: SplitName, correct: u64) -> Evaluation {
         let score = Some(Score::Counts { n: 1_000, correct });
         let domain = domain.to_owned();
-        Evaluation { method, step: 300, domain, split, score, loss: None, metrics: Default::default() }
+        Evaluation {
+            method,
+            step: 300,
+            domain,
+            split,
+            score,
+            loss: None,
+            metrics: Default::default(),
+            seconds: None,
+        }
     }
 
     fn artifact(kind: ArtifactKind, key: &str, bytes: u64) -> Artifact {
@@ -323,6 +332,10 @@ mod tests {
         String::from_utf8(out).unwrap().lines().map(speed).collect()
     }
 
+    fn loss(step: u64, loss: f64) -> TrainingLoss {
+        TrainingLoss { step, loss, seconds: None }
+    }
+
     #[test]
     fn a_trial_is_told_in_short_lines() {
         let told = lines(1, |sink| {
@@ -336,8 +349,8 @@ mod tests {
             };
             sink.started(&fingerprint).unwrap();
             sink.began(0).unwrap();
-            sink.trained(299, 0.5).unwrap();
-            sink.trained(300, 0.3246).unwrap();
+            sink.trained(loss(299, 0.5)).unwrap();
+            sink.trained(loss(300, 0.3246)).unwrap();
             let (out, inside) = (SplitName::Out, SplitName::In);
             let rows = [
                 row(Method::Plain, "art", out, 887),
@@ -377,7 +390,7 @@ mod tests {
             for exact in [true, false] {
                 sink.resumed(&Resumed { token: AttemptToken(1), step: 7, exact }, &[], &[]).unwrap();
             }
-            sink.trained(8, 1.0).unwrap();
+            sink.trained(loss(8, 1.0)).unwrap();
             sink.log.ended(&failed);
             sink.log.ended(&Outcome::Diverged { step: 9 });
         });
@@ -400,7 +413,7 @@ mod tests {
         let mut closed: &mut [u8] = &mut [];
         let mut sink = LoggedSink { sink: &mut sink, log: TrialLog::new(&assignment(1), &mut closed) };
         sink.began(0).unwrap();
-        assert!(lines(1, |sink| (0..100).for_each(|step| sink.trained(step, 1.0).unwrap())).is_empty());
+        assert!(lines(1, |sink| (0..100).for_each(|step| sink.trained(loss(step, 1.0)).unwrap())).is_empty());
     }
 
     #[test]

@@ -109,12 +109,12 @@ impl<W: Write + Send> TrialSink for EventSink<W> {
         Ok(self.write_event(&Event::Artifact(artifact.clone()))?)
     }
 
-    fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError> {
-        self.pending_losses.push(TrainingLoss { step, loss });
+    fn trained(&mut self, loss: TrainingLoss) -> Result<(), SinkError> {
+        self.pending_losses.push(loss);
         if self.pending_losses.len() >= LOSSES_PER_EVENT {
             self.flush_losses()?;
         }
-        Ok(self.write_event(&Event::Progress(Progress { step }))?)
+        Ok(self.write_event(&Event::Progress(Progress { step: loss.step }))?)
     }
 
     fn evaluated(&mut self, step: u64, evaluations: &[Evaluation]) -> Result<(), SinkError> {
@@ -144,6 +144,7 @@ mod tests {
             score: Some(score),
             loss: Some(loss),
             metrics: Default::default(),
+            seconds: None,
         }
     }
 
@@ -156,15 +157,15 @@ mod tests {
 
     #[test]
     fn losses_are_reported_before_the_next_evaluation_and_before_the_end() {
+        let loss = |step, loss| TrainingLoss { step, loss, seconds: Some(0.5 * step as f64) };
         let mut out = Vec::new();
         let mut sink = EventSink::new(&mut out);
-        sink.trained(0, 2.0).unwrap();
-        sink.trained(1, 1.5).unwrap();
+        sink.trained(loss(0, 2.0)).unwrap();
+        sink.trained(loss(1, 1.5)).unwrap();
         sink.evaluated(1, &[evaluation(0.5)]).unwrap();
-        sink.trained(2, 1.0).unwrap();
+        sink.trained(loss(2, 1.0)).unwrap();
         let ending = sink.ending_of(Ok(()));
         sink.end(ending).unwrap();
-        let loss = |step, loss| TrainingLoss { step, loss };
         let progress = |step| Event::Progress(Progress { step });
         assert_eq!(
             events(&out),

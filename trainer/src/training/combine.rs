@@ -262,6 +262,7 @@ fn evaluation_of(
         score: Some(score),
         loss: Some(loss),
         metrics: Default::default(),
+        seconds: None,
     })
 }
 

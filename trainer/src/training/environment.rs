@@ -109,11 +109,11 @@ pub trait TrialSink: Send {
         evaluations: &[Evaluation],
     ) -> Result<(), SinkError>;
 
-    /// One update was made; `loss` is the batch's mean cross entropy before it, in nats.
+    /// One update was made; the loss is the batch's before it.
     ///
     /// # Errors
     /// When the receiver is gone.
-    fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError>;
+    fn trained(&mut self, loss: TrainingLoss) -> Result<(), SinkError>;
 
     /// The evaluations after the update of `step`: method by method, `out` of each training domain, then `in` and `out` of each held-out
     /// one.

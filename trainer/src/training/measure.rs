@@ -109,7 +109,7 @@ impl TrialSink for NullSink {
     fn resumed(&mut self, _: &Resumed, _: &[TrainingLoss], _: &[Evaluation]) -> Result<(), SinkError> {
         Ok(())
     }
-    fn trained(&mut self, _: u64, _: f64) -> Result<(), SinkError> {
+    fn trained(&mut self, _: TrainingLoss) -> Result<(), SinkError> {
         Ok(())
     }
     fn evaluated(&mut self, _: u64, _: &[Evaluation]) -> Result<(), SinkError> {

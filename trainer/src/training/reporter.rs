@@ -1,31 +1,41 @@
 //! Passes the results of a trial on to its sink.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use sortie_core::artifact::{Artifact, Resumed};
-use sortie_core::metrics::Evaluation;
+use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
 
 use super::TrialSink;
 use super::state::TrainingProgress;
+use super::stopwatch::now;
 use crate::error::TrialError;
 use crate::libtorch::PendingValue;
 
 /// Reports to a sink, and holds the losses that the device has not delivered yet.
 pub(super) struct Reporter<'a> {
     sink: &'a mut dyn TrialSink,
-    /// Losses of the last updates, which are not part of the progress yet.
-    pending_losses: VecDeque<PendingValue>,
+    /// Losses of the last updates and when those were made, in seconds. They are not part of the progress yet.
+    pending_losses: VecDeque<(PendingValue, f64)>,
+    begun: Instant,
+    /// The time of the attempts that this one goes on from, in seconds.
+    seconds_before: f64,
 }
 
 impl<'a> Reporter<'a> {
     pub(super) fn new(sink: &'a mut dyn TrialSink) -> Self {
-        Self { sink, pending_losses: VecDeque::new() }
+        Self { sink, pending_losses: VecDeque::new(), begun: now(), seconds_before: 0.0 }
+    }
+
+    /// Seconds since training began, without the time between attempts.
+    pub(super) fn seconds(&self) -> f64 {
+        self.seconds_before + self.begun.elapsed().as_secs_f64()
     }
 
     /// Adds the loss of the next update.
     pub(super) fn add_loss(&mut self, loss: PendingValue) {
-        self.pending_losses.push_back(loss);
+        self.pending_losses.push_back((loss, self.seconds()));
     }
 
     /// Reports the losses of all updates but the last `pending_max`. A loss that is not finite ends the trial.
@@ -35,13 +45,14 @@ impl<'a> Reporter<'a> {
         progress: &mut TrainingProgress,
     ) -> Result<(), TrialError> {
         while self.pending_losses.len() > pending_max {
-            let Some(pending) = self.pending_losses.pop_front() else { break };
+            let Some((pending, seconds)) = self.pending_losses.pop_front() else { break };
             let (step, loss) = (progress.losses.len() as u64, pending.value()?);
             if !loss.is_finite() {
                 return Err(TrialError::Diverged { step, loss });
             }
+            let loss = TrainingLoss { step, loss, seconds: Some(seconds) };
             progress.losses.push(loss);
-            self.sink.trained(step, loss).map_err(TrialError::Sink)?;
+            self.sink.trained(loss).map_err(TrialError::Sink)?;
         }
         Ok(())
     }
@@ -76,7 +87,7 @@ impl<'a> Reporter<'a> {
         resumed: &Resumed,
         progress: &TrainingProgress,
     ) -> Result<(), TrialError> {
-        let losses = progress.training_losses();
-        self.sink.resumed(resumed, &losses, &progress.evaluations).map_err(TrialError::Sink)
+        (self.begun, self.seconds_before) = (now(), progress.seconds());
+        self.sink.resumed(resumed, &progress.losses, &progress.evaluations).map_err(TrialError::Sink)
     }
 }

@@ -140,7 +140,7 @@ pub(super) fn evaluate_step(
         let means = trajectory.ensemble.iter().map(|(split, sum)| Ok((*split, sum.f_mul_scalar(mean)?)));
         logits.insert(Method::Ensemble, means.collect::<Result<_, TchError>>()?);
     }
-    let evaluations = state.evaluate_all(step, &logits, &labels)?;
+    let evaluations = state.evaluate_all(step, &logits, &labels, reporter.seconds())?;
     reporter.report_evaluations(step, &evaluations)?;
     state.record_best(step, &evaluations, keep_selected)?;
     state.progress.evaluations.extend(evaluations);

@@ -37,14 +37,16 @@ pub(super) struct TrainingProgress {
     pub(super) step: Option<u64>,
     /// Whether the evaluation after it, if there is one, is made too.
     pub(super) evaluated: bool,
-    pub(super) losses: Vec<f64>,
+    /// One for each step up to the last.
+    pub(super) losses: Vec<TrainingLoss>,
     pub(super) evaluations: Vec<Evaluation>,
 }
 
 impl TrainingProgress {
-    /// The losses with their steps.
-    pub(super) fn training_losses(&self) -> Vec<TrainingLoss> {
-        (0..).zip(&self.losses).map(|(step, &loss)| TrainingLoss { step, loss }).collect()
+    /// When the latest number was made, in seconds since training began.
+    pub(super) fn seconds(&self) -> f64 {
+        let losses = self.losses.iter().filter_map(|loss| loss.seconds);
+        losses.chain(self.evaluations.iter().filter_map(|evaluation| evaluation.seconds)).fold(0.0, f64::max)
     }
 }
 
@@ -76,12 +78,13 @@ impl TrialState<'_> {
         Ok(())
     }
 
-    /// One evaluation for each method and split. A method without logits of its own has the evaluations of the plain model.
+    /// One evaluation for each method and split, made after so many seconds. A method without logits of its own has the evaluations of the plain model.
     pub(super) fn evaluate_all(
         &self,
         step: u64,
         logits: &BTreeMap<Method, BTreeMap<EvalSplit, Tensor>>,
         labels: &BTreeMap<EvalSplit, Tensor>,
+        seconds: f64,
     ) -> Result<Vec<Evaluation>, TrialError> {
         let mut evaluations: Vec<Evaluation> = Vec::new();
         for method in self.spec.methods() {
@@ -99,6 +102,7 @@ impl TrialState<'_> {
                             score: Some(score),
                             loss: Some(loss),
                             metrics: Default::default(),
+                            seconds: Some(seconds),
                         });
                     }
                 }

@@ -31,11 +31,15 @@ pub struct ProcessOutput {
 }
 
 impl ProcessOutput {
-    /// Everything that must not depend on interruptions: loss and evaluation bits, digests of weights and logits.
+    /// Everything that must not depend on interruptions: loss and evaluation bits, digests of weights and logits. Times do, but ascend.
     pub fn result(&self) -> Outcomes {
+        let times: Vec<f64> = self.losses.iter().map(|loss| loss.seconds.unwrap()).collect();
+        assert!(times.is_sorted() && times.iter().all(|time| *time >= 0.0), "{times:?}");
         let losses = self.losses.iter().map(|loss| (loss.step, loss.loss.to_bits())).collect();
-        let exactly =
-            |evaluation: &Evaluation| format!("{evaluation:?} {:x}", evaluation.loss.unwrap().to_bits());
+        let exactly = |evaluation: &Evaluation| {
+            let untimed = Evaluation { seconds: None, ..evaluation.clone() };
+            format!("{untimed:?} {:x}", evaluation.loss.unwrap().to_bits())
+        };
         let saved = self.artifacts.iter().filter(|artifact| artifact.kind != ArtifactKind::Checkpoint);
         let digests = saved.map(|artifact| {
             (format!("{} {} {}", artifact.kind, artifact.method, artifact.step), artifact.digest.clone())

@@ -183,7 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn losses(steps: std::ops::Range<u64>) -> Vec<TrainingLoss> {
-        steps.map(|step| TrainingLoss { step, loss: 0.5 }).collect()
+        steps.map(|step| TrainingLoss { step, loss: 0.5, seconds: None }).collect()
     }
 
     fn outbox(folder: &tempfile::TempDir) -> Outbox {

@@ -11,6 +11,7 @@ use sortie_core::job::Outcome;
 use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
 use sortie_core::pipe::{Event, Progress};
+use tokio::time::Instant;
 
 use super::escapes::without_escapes;
 use super::json_objects::{Piece, pieces, quote_non_numbers};
@@ -45,6 +46,10 @@ pub(crate) struct MetricLines {
     unused: UnusedOutput,
     /// What earlier attempts printed, until this one prints a step.
     earlier: Option<Earlier>,
+    /// When the command was started; none where its lines are read later.
+    begun: Option<Instant>,
+    /// The time of the attempts that this one goes on from, in seconds.
+    seconds_before: f64,
 }
 
 /// The metrics of the attempts whose checkpoints a command goes on from.
@@ -101,7 +106,19 @@ impl MetricLines {
             without_step: None,
             unused: UnusedOutput::default(),
             earlier: None,
+            begun: None,
+            seconds_before: 0.0,
         }
+    }
+
+    /// For a command that starts now: its metrics say when they were printed.
+    pub(crate) fn timed(self) -> Self {
+        Self { begun: Some(Instant::now()), ..self }
+    }
+
+    /// Seconds since the command was started, without the time between attempts.
+    fn seconds(&self) -> Option<f64> {
+        Some(self.seconds_before + self.begun?.elapsed().as_secs_f64())
     }
 
     /// For an attempt that goes on from the checkpoints of others.
@@ -126,11 +143,13 @@ impl MetricLines {
                 _ => {}
             }
         }
-        losses.retain(|TrainingLoss { step, loss }| self.loss(*step, *loss).is_some());
+        losses.retain(|TrainingLoss { step, loss, .. }| self.loss(*step, *loss).is_some());
         evaluations.retain(|evaluation| self.is_new(evaluation).unwrap_or(false));
         let steps = losses.iter().map(|loss| loss.step).chain(evaluations.iter().map(|row| row.step));
         self.newest_step = steps.max().max(self.newest_step);
         let step = first.map(|first| first - 1).or(self.newest_step).unwrap_or(0);
+        let times = losses.iter().map(|loss| loss.seconds).chain(evaluations.iter().map(|row| row.seconds));
+        self.seconds_before = times.flatten().fold(0.0, f64::max);
         vec![
             Event::Resumed(Resumed { token: attempt, step, exact: true }),
             Event::Losses(losses),
@@ -277,7 +296,8 @@ impl MetricLines {
             Ok((evaluation, unused)) => {
                 self.pass_over(&unused);
                 if self.is_new(&evaluation)? {
-                    events.push(Event::Evaluations(vec![evaluation]));
+                    events
+                        .push(Event::Evaluations(vec![Evaluation { seconds: self.seconds(), ..evaluation }]));
                 }
             }
             Err((loss, others)) => {
@@ -311,7 +331,7 @@ impl MetricLines {
             }
             _ => {
                 self.newest_loss = Some(step);
-                Some(Event::Losses(vec![TrainingLoss { step, loss }]))
+                Some(Event::Losses(vec![TrainingLoss { step, loss, seconds: self.seconds() }]))
             }
         }
     }
@@ -404,7 +424,7 @@ fn evaluation(
     let measured = Measurements::of(line, others).map_err(Fault::Unreadable)?;
     let Measurements { score, loss, metrics, unused } = measured;
     let method = line.method.unwrap_or(Method::Plain);
-    Ok((Evaluation { method, step, domain, split, score, loss, metrics }, unused))
+    Ok((Evaluation { method, step, domain, split, score, loss, metrics, seconds: None }, unused))
 }
 
 fn hash_of_numbers(evaluation: &Evaluation) -> u64 {

@@ -24,6 +24,7 @@ fn evaluation(method: Method, step: u64, score: Score, loss: Option<f64>) -> Eve
         score: Some(score),
         loss,
         metrics: BTreeMap::new(),
+        seconds: None,
     }])
 }
 
@@ -32,7 +33,7 @@ fn progress(step: u64) -> Event {
 }
 
 fn loss(step: u64, loss: f64) -> Event {
-    Event::Losses(vec![TrainingLoss { step, loss }])
+    Event::Losses(vec![TrainingLoss { step, loss, seconds: None }])
 }
 
 fn plain(line: &[u8]) -> Result<Reading, String> {
@@ -214,7 +215,7 @@ fn what_contradicts_the_sweep_file_or_ends_a_run_in_an_unreadable_way_fails_the_
 fn named(step: u64, score: Option<Score>, loss: Option<f64>, metrics: &[(&str, f64)]) -> Event {
     let metrics = metrics.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
     let (method, domain, split) = (Method::Plain, "sketch".to_owned(), SplitName::Out);
-    Event::Evaluations(vec![Evaluation { method, step, domain, split, score, loss, metrics }])
+    Event::Evaluations(vec![Evaluation { method, step, domain, split, score, loss, metrics, seconds: None }])
 }
 
 #[test]
@@ -270,6 +271,8 @@ fn what_is_no_number_is_counted_and_passed_over() {
         br#"{"step":3,"domain":"sketch","split":"out","value":0.5,"f1":NaN,"lr":"0.1","time":[1],"auc":0.5,"metrics":{"loss":NaN}}"#;
     let expected = named(3, Some(Score::Value { value: 0.5, n: 0 }), None, &[("auc", 0.5)]);
     assert_eq!(lines.read(line), events(vec![expected, progress(3)]));
+    let line = br#"{"step":4,"domain":"sketch","split":"out","metrics":{"accuracy":NaN,"auc":0.25}}"#;
+    assert_eq!(lines.read(line), events(vec![named(4, None, None, &[("auc", 0.25)]), progress(4)]));
     assert_eq!(lines.read(br#"{"train/loss":0.04,"step":1740,"f1":0}"#), events(vec![progress(1740)]));
     assert_eq!(
         lines.read(br#"{"diverged":{"step":1741,"why":"x"},"f1":1}"#),
@@ -278,7 +281,7 @@ fn what_is_no_number_is_counted_and_passed_over() {
     assert_eq!(
         lines.notes(),
         [
-            "7 values on metric lines were passed over: f1 (2), f1, no finite number (1), loss, no finite number (1), lr (1), time (1), train/loss (1)"
+            "8 values on metric lines were passed over: accuracy, no finite number (1), f1 (2), f1, no finite number (1), loss, no finite number (1), lr (1), time (1), train/loss (1)"
         ]
     );
 }
@@ -403,7 +406,12 @@ fn resumed(step: u64) -> Event {
 fn what_earlier_attempts_printed_before_the_first_step_is_part_of_the_result() {
     let score = evaluation(Method::Plain, 0, Score::Counts { n: 10, correct: 0 }, None);
     let losses = |steps: &[(u64, f64)]| {
-        Event::Losses(steps.iter().map(|(step, loss)| TrainingLoss { step: *step, loss: *loss }).collect())
+        Event::Losses(
+            steps
+                .iter()
+                .map(|(step, loss)| TrainingLoss { step: *step, loss: *loss, seconds: None })
+                .collect(),
+        )
     };
     let Event::Evaluations(first) = score else { panic!() };
     let mut going_on = lines(&["sketch"], Some(9)).after(earlier());

@@ -119,7 +119,7 @@ mod tests {
     use sortie_core::pipe::Progress;
 
     fn loss(step: u64) -> Event {
-        Event::Losses(vec![TrainingLoss { step, loss: 0.1 + 0.2 }])
+        Event::Losses(vec![TrainingLoss { step, loss: 0.1 + 0.2, seconds: None }])
     }
 
     #[test]

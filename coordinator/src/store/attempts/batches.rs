@@ -61,8 +61,9 @@ impl UnitOfWork {
                 "that it went on after step {step} of an attempt that was not before it"
             ));
         }
-        if let Some(loss) = batch.losses.iter().find(|loss| loss.step > steps || loss.loss.is_nan()) {
-            return foreign(format!("loss {} at step {}", loss.loss, loss.step));
+        if let Some(loss) = batch.losses.iter().find(|loss| loss.step > steps || loss.fault().is_some()) {
+            let fault = loss.fault().unwrap_or_else(|| format!("loss {}", loss.loss));
+            return foreign(format!("{fault} at step {}", loss.step));
         }
         Ok(true)
     }

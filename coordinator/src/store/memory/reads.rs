@@ -142,7 +142,7 @@ impl Backend for Memory {
             let reported = |table| {
                 let mut rows = Tables::evaluations(table, token);
                 rows.iter_mut().filter(|_| detail == Detail::Scores).for_each(|row| {
-                    (row.loss, row.metrics) = (None, Default::default());
+                    (row.loss, row.metrics, row.seconds) = (None, Default::default(), None);
                 });
                 rows
             };

@@ -69,6 +69,7 @@ pub(super) fn batch(token: AttemptToken, sequence: u64) -> Batch {
         score: Some(Score::Counts { n: 1_000, correct }),
         metrics: Default::default(),
         loss: Some(1.0 / token.0 as f64),
+        seconds: None,
     };
     let log = format!("{token}:{sequence};").into_bytes();
     Batch { sequence, evaluations: vec![row("photo"), row("sketch")], log, ..Batch::default() }

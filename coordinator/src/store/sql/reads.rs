@@ -82,6 +82,7 @@ impl SqlBackend {
                 let mut evaluation = rows::evaluation(&row.text(name, "line")?, name, accuracy)?;
                 if detail == Detail::All {
                     evaluation.loss = row.maybe_real(name, "loss")?;
+                    evaluation.seconds = row.maybe_real(name, "seconds")?;
                     evaluation.metrics = rows::metrics(name, row.maybe_text(name, "metrics")?.as_deref())?;
                 }
                 by_token.entry(row.int(name, "token")?).or_default().push(evaluation);
@@ -373,6 +374,7 @@ impl Backend for SqlBackend {
             losses.push(TrainingLoss {
                 step: row.count("training_losses", "step")?,
                 loss: row.real("training_losses", "loss")?,
+                seconds: row.maybe_real("training_losses", "seconds")?,
             });
         }
         let mut artifacts = Vec::new();

@@ -209,6 +209,7 @@ pub(super) fn evaluation(
         score,
         loss: None,
         metrics: BTreeMap::new(),
+        seconds: None,
     })
 }
 
@@ -231,8 +232,8 @@ fn corrupt(table: &'static str, column: &'static str, reason: &dyn Display) -> S
 }
 
 /// The values of [`super::statements::EVALUATION_COLUMNS`].
-pub(super) fn evaluation_args(token: AttemptToken, evaluation: &Evaluation) -> [Arg; 10] {
-    let Evaluation { method, step, domain, split, score, loss, metrics } = evaluation;
+pub(super) fn evaluation_args(token: AttemptToken, evaluation: &Evaluation) -> [Arg; 11] {
+    let Evaluation { method, step, domain, split, score, loss, metrics, seconds } = evaluation;
     let correct = if let Some(Score::Counts { correct, .. }) = score { Some(*correct) } else { None };
     let metrics = (!metrics.is_empty()).then(|| json!(metrics).to_string());
     [
@@ -246,6 +247,7 @@ pub(super) fn evaluation_args(token: AttemptToken, evaluation: &Evaluation) -> [
         evaluation.accuracy().into(),
         (*loss).into(),
         metrics.into(),
+        (*seconds).into(),
     ]
 }
 

@@ -264,7 +264,7 @@ statements! {
         FROM artifacts AS r JOIN attempts AS a ON a.token = r.token JOIN workers AS w ON w.id = a.worker
         WHERE r.token = $1 OR r.token = $3 OR r.token IN (SELECT own.token FROM attempts AS own WHERE own.trial = $2)
         ORDER BY r.token, r.kind, r.method, r.step";
-    losses_of: "SELECT step, loss FROM training_losses WHERE token = $1 ORDER BY step";
+    losses_of: "SELECT step, loss, seconds FROM training_losses WHERE token = $1 ORDER BY step";
     attempt: "SELECT a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.token = $1";
     worker_lines: "SELECT w.id, w.worker_id, w.host, w.pid, w.devices, w.slots, w.abilities, w.software, w.seen_ms, w.left_ms,
@@ -440,7 +440,7 @@ const EVALUATION_LINE: &str = "concat_ws('\t', e.method, e.split, e.step, COALES
 /// Evaluations, one a row: all of them if the second argument is 1, else those whose correct images were not counted.
 fn evaluations(table: &str) -> String {
     format!(
-        "SELECT e.token, {EVALUATION_LINE} AS line, e.accuracy, e.loss, e.metrics
+        "SELECT e.token, {EVALUATION_LINE} AS line, e.accuracy, e.loss, e.metrics, e.seconds
         FROM $rows(token BIGINT) AS v JOIN {table} AS e ON e.token = v.token
         WHERE CAST($2 AS BIGINT) = 1 OR e.correct IS NULL"
     )
@@ -464,11 +464,11 @@ const STATE_OF_T: &str = "t.state, t.lost, t.not_before_ms, t.holder, t.expires_
 
 /// The columns of both tables of evaluations.
 pub(super) const EVALUATION_COLUMNS: &str =
-    "token, method, step, domain, split, n, correct, accuracy, loss, metrics";
+    "token, method, step, domain, split, n, correct, accuracy, loss, metrics, seconds";
 /// The columns of the table of artifacts.
 pub(super) const ARTIFACT_COLUMNS: &str = "token, kind, method, step, key, digest, bytes";
 /// The columns of the table of training losses.
-pub(super) const LOSS_COLUMNS: &str = "token, step, loss";
+pub(super) const LOSS_COLUMNS: &str = "token, step, loss, seconds";
 /// Rows that one statement with plain values inserts at the most.
 pub(super) const VALUES_ROWS_MAX: usize = 128;
 

@@ -137,10 +137,9 @@ impl SqlTransaction {
     async fn write_reports(&mut self, changes: &Changes) -> Result<(), StoreError> {
         self.insert_evaluations("validation", &changes.validation).await?;
         self.insert_evaluations("held_out", &changes.held_out).await?;
-        let losses = changes
-            .losses
-            .iter()
-            .map(|(token, loss)| vec![token.0.into(), loss.step.into(), loss.loss.into()]);
+        let losses = changes.losses.iter().map(|(token, loss)| {
+            vec![token.0.into(), loss.step.into(), loss.loss.into(), loss.seconds.into()]
+        });
         self.insert("training_losses", LOSS_COLUMNS, losses.collect()).await?;
         let artifacts =
             changes.artifacts.iter().map(|(token, artifact)| rows::artifact_args(*token, artifact).to_vec());

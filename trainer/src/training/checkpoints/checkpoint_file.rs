@@ -15,7 +15,7 @@ use super::super::Parameters;
 use super::safetensors_file::{metadata, read_tensors, write_tensors};
 
 /// Raise this when the meaning of the file changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The key of the header among a safetensors file's metadata.
 const HEADER_KEY: &str = "sortie-checkpoint";
 /// The tensor that holds the trained ones, as a flat buffer.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sortie_core::finetune::FinetuneSpec;
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Method, TrainingLoss};
 use sortie_core::trial::{SpecHash, TrialSpec, Work};
 use tch::{Device, Tensor, no_grad};
 
@@ -17,6 +17,8 @@ use crate::error::TrialError;
 const OPTIMISER: [&str; 2] = ["optimiser.first", "optimiser.second"];
 const AVERAGE: &str = "average";
 const LOSSES: &str = "losses";
+/// When each step was made, in seconds since training began.
+const SECONDS: &str = "seconds";
 
 /// The identity of a trial as files name it.
 pub(crate) fn spec_hash(spec: &FinetuneSpec) -> SpecHash {
@@ -59,7 +61,11 @@ impl TrialState<'_> {
                 buffers.map(|(index, buffer)| (format!("selected.{method}.{index}"), buffer.shallow_clone())),
             );
         }
-        tensors.push((LOSSES.to_owned(), Tensor::f_from_slice(&self.progress.losses)?));
+        let losses = &self.progress.losses;
+        let of_losses = |of: fn(&TrainingLoss) -> f64| losses.iter().map(of).collect::<Vec<f64>>();
+        let seconds = of_losses(|loss| loss.seconds.unwrap_or_default());
+        tensors.push((LOSSES.to_owned(), Tensor::f_from_slice(&of_losses(|loss| loss.loss))?));
+        tensors.push((SECONDS.to_owned(), Tensor::f_from_slice(&seconds)?));
         let tensors = tensors.into_iter().map(|(name, tensor)| {
             // A copy, because training continues while the file is written.
             let mut copy = Tensor::f_empty(tensor.size().as_slice(), (tensor.kind(), Device::Cpu))?;
@@ -107,8 +113,14 @@ impl TrialState<'_> {
         }
         let trajectory = self.trajectory_of(&mut checkpoint, &header, average, device)?;
         let steps = i64::try_from(header.step + 1).map_err(|error| error.to_string())?;
-        let losses = Vec::<f64>::try_from(checkpoint.take(LOSSES, &[steps], Device::Cpu)?)
-            .map_err(|error| error.to_string())?;
+        let mut numbers = |name: &str| {
+            let numbers = Vec::<f64>::try_from(checkpoint.take(name, &[steps], Device::Cpu)?);
+            numbers.map_err(|error| error.to_string())
+        };
+        let (losses, seconds) = (numbers(LOSSES)?, numbers(SECONDS)?);
+        let losses = (0..).zip(losses).zip(seconds);
+        let losses =
+            losses.map(|((step, loss), seconds)| TrainingLoss { step, loss, seconds: Some(seconds) });
 
         let copied = no_grad(|| {
             self.parameters.values().shallow_clone().f_copy_(&values)?;
@@ -122,7 +134,7 @@ impl TrialState<'_> {
         self.progress = TrainingProgress {
             step: Some(header.step),
             evaluated: header.evaluated,
-            losses,
+            losses: losses.collect(),
             evaluations: header.evaluations,
         };
         Ok(exact)

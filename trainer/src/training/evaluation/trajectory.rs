@@ -124,6 +124,7 @@ mod tests {
             score: Some(Score::Counts { n: 10, correct }),
             loss: None,
             metrics: Default::default(),
+            seconds: None,
         };
         let held_out = ["sketch".to_owned()];
         let mut is_best = |step, correct, held| {
