@@ -80,8 +80,10 @@ impl SweepSpec {
             _ => {
                 let known: Vec<&str> =
                     [ACCURACY, LOSS].into_iter().chain(self.metrics.keys().map(String::as_str)).collect();
+                let is_bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+                let key = if name.chars().all(is_bare) { name.to_owned() } else { format!("{name:?}") };
                 Err(format!(
-                    "metric {name:?}: sweep {} does not say which of its values are better; allowed: {}. If its command reports {name}, add `[metrics] {name} = {{ goal = \"max\" }}` (or \"min\") to its file and submit it again",
+                    "metric {name:?}: sweep {} does not say which of its values are better; allowed: {}. If its command reports {name}, add `[metrics] {key} = {{ goal = \"max\" }}` (or \"min\") to its file and submit it again",
                     self.name,
                     known.join(", ")
                 ))

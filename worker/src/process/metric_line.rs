@@ -75,7 +75,7 @@ impl Measurements {
         for (name, value) in others.into_iter().chain(line.metrics.clone().unwrap_or_default()) {
             let number = serde_json::from_value::<Number>(value.clone()).ok().filter(|_| !is_word(&value));
             match (name.as_str(), number) {
-                (ACCURACY, Some(number)) if accuracy.is_none() => accuracy = Some(number),
+                (ACCURACY, Some(number @ Number::Finite(_))) if accuracy.is_none() => accuracy = Some(number),
                 (LOSS, Some(number @ Number::Finite(_))) if loss.is_none() => loss = Some(number),
                 (_, Some(Number::Finite(number)))
                     if is_metric_name(&name) && own.metrics.len() < METRICS_MAX =>
