@@ -11,10 +11,14 @@ use sortie_core::secret;
 use toml::Value;
 
 use super::values::{is_switch, switch};
-use crate::hidden;
+use crate::{hidden, output};
 
 /// The command that runs as a trial: it depends on nothing of the place where it was started.
 pub const TRIAL_PROGRAM: &str = "synthetic";
+
+/// What decides whom a program talks to, and with which rights: only the user's own file may say it. A folder's file may have come with a
+/// repository that someone else wrote.
+const USERS_OWN: [&str; 3] = ["access", "coordinator", "insecure"];
 
 /// A worker depends on nothing of the folder that it was started in: it reads the user's file only.
 const WORKER: &str = "worker";
@@ -26,9 +30,10 @@ const WORKER: &str = "worker";
 pub fn with_files(command: Command) -> Result<Command> {
     let folders_file = (!is_worker(&command)).then(|| PathBuf::from("sortie.toml"));
     let mut files = Vec::new();
-    for path in [folders_file, user_file()].into_iter().flatten() {
+    let places = [(folders_file, Origin::Folder), (user_file(), Origin::User)];
+    for (path, origin) in places.into_iter().filter_map(|(path, origin)| Some((path?, origin))) {
         match std::fs::read_to_string(&path) {
-            Ok(text) => files.push((path.display().to_string(), text)),
+            Ok(text) => files.push(SettingsFile { path: path.display().to_string(), text, origin }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(error)
@@ -36,7 +41,25 @@ pub fn with_files(command: Command) -> Result<Command> {
             }
         }
     }
-    with_defaults(command, &files)
+    let (command, ignored) = with_defaults(command, &files)?;
+    ignored.iter().for_each(|line| output::note(line));
+    Ok(command)
+}
+
+/// A settings file.
+struct SettingsFile {
+    path: String,
+    text: String,
+    origin: Origin,
+}
+
+/// Whose file it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It lies in the working directory.
+    Folder,
+    /// It lies in the user's configuration folder.
+    User,
 }
 
 fn user_file() -> Option<PathBuf> {
@@ -52,11 +75,12 @@ fn is_worker(command: &Command) -> bool {
     matches.is_ok_and(|matches| matches.subcommand_name() == Some(WORKER))
 }
 
-/// The first file that has a key decides. An empty value decides nothing.
-fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command> {
+/// The first file that has a key decides. An empty value decides nothing. Also says in a line each what is ignored.
+fn with_defaults(command: Command, files: &[SettingsFile]) -> Result<(Command, Vec<String>)> {
     let known = settings(&command);
     let mut defaults: BTreeMap<String, &'static str> = BTreeMap::new();
-    for (path, text) in files {
+    let mut ignored = Vec::new();
+    for SettingsFile { path, text, origin } in files {
         let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             let line =
                 text[..error.span().map_or(0, |span| span.start.min(text.len()))].lines().count().max(1);
@@ -73,13 +97,20 @@ fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command
             let text = read(arg, &key, &value).with_context(|| {
                 format!("{path}: {key} = {} is not allowed", hidden::value(arg, &value.to_string()))
             })?;
+            if text.is_some() && *origin == Origin::Folder && USERS_OWN.contains(&key.as_str()) {
+                ignored.push(format!(
+                    "note: {path}: {key} is ignored: only the settings file of the user may have {}",
+                    USERS_OWN.join(", ")
+                ));
+                continue;
+            }
             if let Some(text) = text {
                 // Defaults live as long as the program does.
                 defaults.entry(key).or_insert_with(|| text.leak());
             }
         }
     }
-    Ok(with_default_values(command, &defaults))
+    Ok((with_default_values(command, &defaults), ignored))
 }
 
 /// Also for commands below commands, such as `data cache`.
@@ -149,12 +180,36 @@ mod tests {
     }
 
     fn with(files: &[&str]) -> Result<Command> {
-        let files: Vec<_> = files
-            .iter()
-            .enumerate()
-            .map(|(index, text)| (format!("{index}.toml"), (*text).to_owned()))
-            .collect();
-        with_defaults(command(), &files)
+        with_defaults(command(), &of(files, Origin::User)).map(|(command, _)| command)
+    }
+
+    fn of(files: &[&str], origin: Origin) -> Vec<SettingsFile> {
+        let file = |(index, text): (usize, &&str)| SettingsFile {
+            path: format!("{index}.toml"),
+            text: (*text).to_owned(),
+            origin,
+        };
+        files.iter().enumerate().map(file).collect()
+    }
+
+    #[test]
+    fn a_folders_file_does_not_say_where_to_connect() {
+        let mut files = of(&["lease = 7\ninsecure = true\ncoordinator = \"http://evil\""], Origin::Folder);
+        files.extend(of(&["coordinator = \"http://mine\""], Origin::User));
+        let (command, ignored) = with_defaults(command(), &files).unwrap();
+        let matches = command.try_get_matches_from(["sortie", "serve"]).unwrap();
+        let serve = matches.subcommand_matches("serve").unwrap();
+        assert_eq!(serve.get_one::<String>("coordinator").unwrap(), "http://mine");
+        assert_eq!((serve.get_flag("insecure"), *serve.get_one::<u64>("lease").unwrap()), (false, 7));
+        let line = |key: &str| {
+            format!(
+                "note: 0.toml: {key} is ignored: only the settings file of the user may have access, coordinator, insecure"
+            )
+        };
+        assert_eq!(ignored, [line("coordinator"), line("insecure")]);
+        let (_, ignored) =
+            with_defaults(super::tests::command(), &of(&["coordinator = \"\""], Origin::Folder)).unwrap();
+        assert!(ignored.is_empty());
     }
 
     #[test]

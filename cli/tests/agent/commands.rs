@@ -118,7 +118,7 @@ echo '{{"step":3,"domain":"oil","split":"out","n":4,"correct":1,"loss":0.5,"meth
     };
     assert_eq!(batches.iter().flat_map(|batch| batch.evaluations.clone()).collect::<Vec<_>>(), [evaluation]);
     let losses: Vec<v1::TrainingLoss> = batches.iter().flat_map(|batch| batch.losses.clone()).collect();
-    assert_eq!(losses, [v1::TrainingLoss { step: 0, loss: 1.5 }]);
+    assert_eq!(losses, [v1::TrainingLoss { step: 0, loss: 1.5, seconds: None }]);
     let fingerprint = batches[0].fingerprint.clone().unwrap();
     assert_eq!((fingerprint.device.as_str(), fingerprint.threads), ("cpu", 3));
     assert!(fingerprint.software.starts_with("sortie ") && fingerprint.dataset_digest.is_empty());
@@ -175,6 +175,24 @@ async fn a_worker_runs_commands_only_where_that_is_allowed() {
     assert_eq!(fake.wait_for_outcome(token).await, Outcome::Succeeded);
     assert_eq!(allowed.ended().await.code(), Some(0), "{}", allowed.stderr());
     assert!(fake.heard().into_iter().filter_map(introduced).any(|request| request.allow_commands));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_gets_the_workers_environment_but_not_its_secrets() {
+    let fake = Fake::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let below =
+        ["env", "--default-signal=HUP", "AWS_SECRET_ACCESS_KEY=hush", "SORTIE_ACCESS=/a", "AWS_REGION=here"];
+    let options = ["--allow-commands", "--exit-when-idle"];
+    let mut worker = Worker::start_below(&below, Path::new("."), folder.path(), &fake.url(), &options);
+    let seen = folder.path().join("seen");
+    let trial = format!("env > {}; {JUDGED}", seen.display());
+    let token = fake.queue(&shell(&trial, &[], None));
+    assert_eq!(fake.wait_for_outcome(token).await, Outcome::Succeeded);
+    assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(!seen.contains("hush") && !seen.contains("SORTIE_ACCESS"), "{seen}");
+    assert!(seen.contains("AWS_REGION=here\n") && seen.contains("SORTIE_PARAM_LR=1e-3\n"), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

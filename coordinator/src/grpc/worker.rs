@@ -20,6 +20,9 @@ use crate::store::{Claim, Claimed, Worker};
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const LEASES_MAX: u32 = 64;
 const TAGS_MAX: usize = 64;
+const DEVICES_MAX: usize = 64;
+/// Bytes of a name by which a worker registers: lists show them, and every coordinator keeps them.
+const NAME_BYTES_MAX: usize = 200;
 
 pub(super) struct WorkerApi(pub(super) Arc<Coordinator>);
 
@@ -148,11 +151,22 @@ fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
     check_version(version.as_ref())?;
     let software = version.map(|version| version.software).unwrap_or_default();
     let wrong = |field, reason: String| invalid(WireError::Value { field, reason });
-    if worker_id.is_empty() || worker_id.len() > 200 {
-        return Err(wrong("worker_id", "must have 1 to 200 bytes".to_owned()));
+    let names = [
+        ("worker_id", &worker_id, 1),
+        ("machine", &machine, 1),
+        ("host", &host, 0),
+        ("software", &software, 0),
+    ];
+    for (field, name, least) in names {
+        if !(least..=NAME_BYTES_MAX).contains(&name.len()) {
+            return Err(wrong(field, format!("{} bytes; must have {least} to {NAME_BYTES_MAX}", name.len())));
+        }
     }
-    if machine.is_empty() || machine.len() > 200 {
-        return Err(wrong("machine", "must have 1 to 200 bytes".to_owned()));
+    if devices.len() > DEVICES_MAX || devices.iter().any(|device| device.len() > NAME_BYTES_MAX) {
+        return Err(wrong(
+            "devices",
+            format!("at most {DEVICES_MAX} devices of at most {NAME_BYTES_MAX} bytes"),
+        ));
     }
     if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.is_empty() || tag.len() > 100) {
         return Err(wrong("tags", format!("at most {TAGS_MAX} tags of 1 to 100 bytes")));
@@ -185,5 +199,42 @@ fn lease_response(claimed: &Claimed) -> v1::LeaseResponse {
         quarantined,
         unfit,
         look_for: look_for.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_lists_could_not_show_are_refused() {
+        let fits = || v1::RegisterRequest {
+            version: Some(v1::Version::ours("test")),
+            worker_id: "w".to_owned(),
+            machine: "m".to_owned(),
+            host: "h".repeat(NAME_BYTES_MAX),
+            devices: vec!["cpu".to_owned(); DEVICES_MAX],
+            ..Default::default()
+        };
+        assert!(worker_of(fits()).is_ok());
+        let long = || "h".repeat(NAME_BYTES_MAX + 1);
+        let version = v1::Version::ours(&long());
+        for (request, said) in [
+            (v1::RegisterRequest { host: long(), ..fits() }, "host: 201 bytes; must have 0 to 200"),
+            (
+                v1::RegisterRequest { worker_id: String::new(), ..fits() },
+                "worker_id: 0 bytes; must have 1 to 200",
+            ),
+            (v1::RegisterRequest { machine: long(), ..fits() }, "machine: 201 bytes"),
+            (v1::RegisterRequest { version: Some(version), ..fits() }, "software: 201 bytes"),
+            (
+                v1::RegisterRequest { devices: vec![String::new(); DEVICES_MAX + 1], ..fits() },
+                "at most 64 devices",
+            ),
+            (v1::RegisterRequest { devices: vec![long()], ..fits() }, "at most 64 devices"),
+        ] {
+            let error = worker_of(request).unwrap_err();
+            assert!(error.message().contains(said), "{said}: {error}");
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::launcher::{Slot, Trainer};
 use crate::process::lines::{Line, LineEnd};
 use crate::process::metric_lines::{Earlier, MetricLines, Reading};
 use crate::process::metrics_record::MetricsRecord;
+use crate::process::secrets;
 use sortie_core::pipe::Assignment;
 use sortie_core::pipe::CombinationAssignment;
 use sortie_core::pipe::Event;
@@ -155,6 +156,7 @@ fn command(
     let Invocation { words, environment } =
         invocation.map_err(|error| ending::bad_config(error.to_string()))?;
     let mut command = prepared(Command::new(guard), config, slot);
+    secrets::remove(&mut command);
     // In the worker's own working directory, so that a relative path in a sweep file means the same as on its command line.
     command.arg0("sortie").arg("guard").args(words).envs(environment);
     // Python buffers what it prints into a pipe: progress would be late, and the last lines before a crash lost.
@@ -166,7 +168,7 @@ fn command(
         code: Some(Box::new(folder.code)),
         ..Fingerprint::default()
     };
-    let parser = OutputParser::Metrics(Box::new(MetricLines::new(settings).after(folder.earlier)));
+    let parser = OutputParser::Metrics(Box::new(MetricLines::new(settings).after(folder.earlier).timed()));
     let record = Some(MetricsRecord::new(folder.metrics));
     Ok(Launch { command, input: Vec::new(), parser, guarded: true, fingerprint: Some(fingerprint), record })
 }

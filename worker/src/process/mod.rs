@@ -8,5 +8,6 @@ pub(crate) mod lines;
 mod metric_line;
 pub(crate) mod metric_lines;
 pub(crate) mod metrics_record;
+mod secrets;
 mod unused_output;
 pub(crate) mod waiting;
