@@ -26,7 +26,6 @@ use crate::connection::retry;
 use crate::connection::session::{CallError, Session};
 use crate::machine::oom::OomKills;
 use crate::machine::prerequisites::Prerequisites;
-use crate::process::waiting::WaitingTrainers;
 use crate::registration::registration;
 use crate::registry::{AttemptKey, Order, Registry};
 use crate::signals::Stop;
@@ -81,9 +80,8 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         state_dir,
         oom_kills: OomKills::find(),
         destination,
-        waiting: WaitingTrainers::default(),
     });
-    let ending = Arc::clone(&shared);
+    let ending = Arc::clone(&slots);
     let mut agent = Agent {
         shared,
         registry,
@@ -101,7 +99,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         _ = stopping.wait_for(|stop| *stop >= Stop::Gracefully) => Ok(()),
         () = time_is_up(ends) => Ok(()),
     };
-    ending.waiting.close();
+    ending.close();
     let ended = match worked {
         Ok(()) => agent.hand_back(stop).await,
         Err(error @ AgentError::Incompatible(_)) => agent.hand_back(stop).await.and(Err(error)),

@@ -1,9 +1,13 @@
-//! The slots of a worker: which of them are free, and which have a device that does not work any more.
+//! The slots of a worker: which of them are free, which have a device that does not work any more, and the trainer that waits in each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::process::{Child, Command};
+
 use crate::launcher::Slot;
+use crate::process::waiting::WaitingTrainer;
+use crate::state_dir::StateDir;
 
 /// All slots of a worker.
 #[derive(Debug)]
@@ -17,11 +21,16 @@ struct State {
     free: BTreeSet<usize>,
     /// Devices that do not work any more, and why.
     lost: BTreeMap<String, String>,
+    /// The trainers that wait for a slot's next trial.
+    waiting: BTreeMap<usize, WaitingTrainer>,
+    /// The agent ends: no trainer waits any more.
+    closed: bool,
 }
 
 impl Slots {
     pub(crate) fn new(all: Vec<Slot>) -> Arc<Self> {
-        let state = State { free: (0..all.len()).collect(), lost: BTreeMap::new() };
+        let free = (0..all.len()).collect();
+        let state = State { free, lost: BTreeMap::new(), waiting: BTreeMap::new(), closed: false };
         Arc::new(Self { all, state: Mutex::new(state) })
     }
 
@@ -44,6 +53,13 @@ impl Slots {
         self.all.iter().all(lost).then(|| reasons().collect::<Vec<_>>().join("; "))
     }
 
+    /// Ends the trainers that wait. None is started any more.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.waiting.clear();
+    }
+
     /// A panic of another holder cannot leave it half changed in a way that matters: a slot is at worst not used.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -63,17 +79,33 @@ impl TakenSlot {
         &self.slots.all[self.index]
     }
 
-    /// Which of the worker's slots it is.
-    pub(crate) fn index(&self) -> usize {
-        self.index
+    /// The process that waits in it, if it was started by such a command and still runs. Any other that waits there is ended.
+    pub(crate) fn take_waiting(&self, command: &Command) -> Option<Child> {
+        let waiting = self.slots.lock().waiting.remove(&self.index)?;
+        waiting.into_process(command)
     }
 
-    /// Its device does not work any more: no attempt gets it again. Returns whether slots with other devices are left.
+    /// Starts the trainer that waits for its next trial, unless one does.
+    pub(crate) fn start_waiting(&self, command: Command, state_dir: &StateDir) {
+        let mut state = self.slots.lock();
+        let is_lost = state.lost.contains_key(&self.slot().device);
+        if state.closed || is_lost || state.waiting.contains_key(&self.index) {
+            return;
+        }
+        if let Some(waiting) = WaitingTrainer::start(command, state_dir) {
+            state.waiting.insert(self.index, waiting);
+        }
+    }
+
+    /// Its device does not work any more: no attempt gets it again, and the trainers that wait for it end. Returns whether slots with other
+    /// devices are left.
     pub(crate) fn lose_device(&self, reason: &str) -> bool {
         let mut state = self.slots.lock();
         state.lost.insert(self.slot().device.clone(), reason.to_owned());
-        let State { free, lost } = &mut *state;
-        free.retain(|index| !lost.contains_key(&self.slots.all[*index].device));
+        let State { free, lost, waiting, .. } = &mut *state;
+        let works = |index: &usize| !lost.contains_key(&self.slots.all[*index].device);
+        free.retain(works);
+        waiting.retain(|index, _| works(index));
         self.slots.all.iter().any(|slot| !lost.contains_key(&slot.device))
     }
 }
@@ -91,11 +123,23 @@ impl Drop for TakenSlot {
 mod tests {
     use super::*;
     use crate::launcher::{DeviceSelection, plan};
+    use crate::process::waiting::tests::{cat, ended, state_dir};
+
+    impl TakenSlot {
+        /// The process that waits in it.
+        fn waits(&self) -> Option<i32> {
+            self.slots.lock().waiting.get(&self.index).map(WaitingTrainer::pid)
+        }
+    }
+
+    fn two_gpus(count: usize) -> Arc<Slots> {
+        let gpus = ["GPU-a", "GPU-b"].map(str::to_owned);
+        Slots::new(plan(&DeviceSelection::All, &gpus, Some(count)).unwrap())
+    }
 
     #[test]
     fn a_lost_device_takes_its_slots_along() {
-        let gpus = ["GPU-a", "GPU-b"].map(str::to_owned);
-        let slots = Slots::new(plan(&DeviceSelection::All, &gpus, Some(4)).unwrap());
+        let slots = two_gpus(4);
         let [first, second, third] = [(); 3].map(|()| slots.take().unwrap());
         assert_eq!((slots.free(), first.slot().device.as_str()), (1, "cuda:0"));
         assert_eq!((second.slot().device.as_str(), third.slot().device.as_str()), ("cuda:1", "cuda:0"));
@@ -109,5 +153,34 @@ mod tests {
         assert_eq!((slots.free(), slots.take().is_none()), (0, true));
         let lost = slots.all_lost().unwrap();
         assert_eq!(lost, "cuda:0: it has errors; cuda:1: it fell off the bus");
+    }
+    #[tokio::test]
+    async fn one_trainer_waits_in_each_slot_until_its_device_is_lost_or_the_agent_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let (slots, state_dir) = (two_gpus(3), state_dir(&folder));
+        let [first, other, beside] = [(); 3].map(|()| slots.take().unwrap());
+        assert!(first.take_waiting(&cat("a")).is_none());
+        first.start_waiting(cat("a"), &state_dir);
+        let waits = first.waits();
+        first.start_waiting(cat("a"), &state_dir);
+        assert!(waits.is_some() && first.waits() == waits && other.waits().is_none());
+        let taken = first.take_waiting(&cat("a")).unwrap();
+        assert_eq!((taken.id().map(u32::cast_signed), first.waits()), (waits, None));
+
+        for slot in [&first, &other, &beside] {
+            slot.start_waiting(cat("a"), &state_dir);
+        }
+        let [of_first, of_other, of_beside] = [&first, &other, &beside].map(|slot| slot.waits().unwrap());
+        assert!(first.lose_device("it has errors"));
+        ended(of_first).await;
+        ended(of_beside).await;
+        // An attempt that runs there still may not start another.
+        beside.start_waiting(cat("a"), &state_dir);
+        assert_eq!((first.waits(), beside.waits(), other.waits()), (None, None, Some(of_other)));
+
+        slots.close();
+        ended(of_other).await;
+        other.start_waiting(cat("a"), &state_dir);
+        assert_eq!(other.waits(), None);
     }
 }
