@@ -136,7 +136,10 @@ fn memory_that_is_not_enough_halves_the_parts_and_a_killed_trial_goes_on_with_th
     let expected = run(&parts, &folders, 1, Vec::new(), Interruption::default()).result();
     let adapted = run(&auto, &folders, 2, Vec::new(), short);
     assert_eq!((adapted.outcome.clone(), adapted.micro_batch), (Some(Outcome::Succeeded), Some(2)));
-    for line in ["out of memory with 8 images at a time, going on with 4: ", "with 4 images at a time, going on with 2: "] {
+    for line in [
+        "out of memory with 8 images at a time, going on with 4: ",
+        "with 4 images at a time, going on with 2: ",
+    ] {
         assert!(adapted.printed.contains(line), "{}", adapted.printed);
     }
     // Losses and evaluations are those of a trial that was told; a file also names its specification.

@@ -5,22 +5,25 @@ use std::collections::VecDeque;
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::metrics::Evaluation;
 use sortie_core::record::Fingerprint;
+use tch::Device;
 
 use super::TrialSink;
 use super::state::TrainingProgress;
 use crate::error::TrialError;
-use crate::libtorch::PendingValue;
+use crate::libtorch::{PendingValue, gpu_memory};
 
 /// Reports to a sink, and holds the losses that the device has not delivered yet.
 pub(super) struct Reporter<'a> {
     sink: &'a mut dyn TrialSink,
     /// Losses of the last updates, which are not part of the progress yet.
     pending_losses: VecDeque<PendingValue>,
+    /// The most memory of a GPU that was reported.
+    memory_peak: u64,
 }
 
 impl<'a> Reporter<'a> {
     pub(super) fn new(sink: &'a mut dyn TrialSink) -> Self {
-        Self { sink, pending_losses: VecDeque::new() }
+        Self { sink, pending_losses: VecDeque::new(), memory_peak: 0 }
     }
 
     /// Adds the loss of the next update.
@@ -53,6 +56,18 @@ impl<'a> Reporter<'a> {
         evaluations: &[Evaluation],
     ) -> Result<(), TrialError> {
         self.sink.evaluated(step, evaluations).map_err(TrialError::Sink)
+    }
+
+    /// Reports how much memory of its GPU the trial has needed, if that is more than before.
+    pub(super) fn report_memory(&mut self, device: Device) -> Result<(), TrialError> {
+        let Device::Cuda(gpu) = device else { return Ok(()) };
+        // A trial that cannot tell what it needs does not share its device.
+        let Ok(memory) = gpu_memory(gpu) else { return Ok(()) };
+        if memory.peak > self.memory_peak {
+            self.memory_peak = memory.peak;
+            self.sink.needed(&memory).map_err(TrialError::Sink)?;
+        }
+        Ok(())
     }
 
     /// Reports a file of the artifact store, or its digest alone.

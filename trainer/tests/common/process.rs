@@ -130,7 +130,7 @@ pub fn run(assignment: &Assignment, interruption: Interruption) -> ProcessOutput
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
             }
             Event::Fingerprint(fingerprint) => output.micro_batch = fingerprint.micro_batch,
-            Event::Handshake(_) | Event::Preparation(_) | Event::Progress(_) => {}
+            Event::Handshake(_) | Event::Preparation(_) | Event::Progress(_) | Event::Memory(_) => {}
         }
     }
     let finished = child.wait_with_output().unwrap();

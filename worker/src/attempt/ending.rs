@@ -188,6 +188,19 @@ pub(crate) fn without_device(outcome: Outcome, taken: &TakenSlot) -> Outcome {
     Outcome::Failed { class, message: format!("{device} does not work any more: {message}") }
 }
 
+/// An attempt for which memory was not enough because others shared its device: fewer will. Alone it may run there.
+pub(crate) fn beside_others(outcome: Outcome, taken: &TakenSlot) -> Outcome {
+    match outcome {
+        Outcome::Failed { class: ErrorClass::OutOfMemory, message } if taken.out_of_memory() => {
+            let device = &taken.slot().device;
+            tracing::warn!(%device, reason = %message, "fewer trials share this device from now on");
+            let message = format!("{device} was shared by too many trials, and is by fewer now: {message}");
+            one_line(Outcome::Failed { class: ErrorClass::Preempted, message })
+        }
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -144,7 +144,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
         tracing::info!("trial abandoned");
         return None;
     };
-    let outcome = ending::without_device(outcome, taken);
+    let outcome = ending::beside_others(ending::without_device(outcome, taken), taken);
     match &outcome {
         Outcome::Succeeded => tracing::info!("trial succeeded"),
         Outcome::Diverged { step } => tracing::warn!(step, "trial diverged"),
@@ -395,6 +395,7 @@ impl Attempt<'_> {
                 self.place.made(progress.step);
                 self.step = progress.step;
             }
+            Event::Memory(memory) => self.taken.measured(memory),
             Event::Outcome(ending) => self.reported = Some(ending),
             _ if self.discards_reports() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => {
