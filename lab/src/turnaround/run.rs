@@ -13,6 +13,9 @@ use crate::coordinator::without_settings;
 use crate::programs::{ProgramOptions, Programs};
 use crate::statistics::{MedianInterval, median_interval};
 
+/// One of a turn's figures.
+type Figure = fn(&Figures) -> f64;
+
 /// Options of the benchmark.
 #[derive(Debug, Args)]
 pub struct TurnaroundOptions {
@@ -104,7 +107,7 @@ pub fn run(options: &TurnaroundOptions) -> Result<()> {
 fn print(report: &TurnaroundReport) {
     let TurnaroundReport { trials, turns, seconds, against_seconds, trial_ratio, idle_ratio } = report;
     println!("{turns} turns of {trials} trials; medians in seconds");
-    let figures: [(&str, fn(&Figures) -> f64); 7] = [
+    let lines: [(&str, Figure); 7] = [
         ("a trial, from end to end", |figures| figures.trial),
         ("idle until the first update", |figures| figures.idle),
         ("  until the process has its trial", |figures| figures.until_begun),
@@ -113,7 +116,7 @@ fn print(report: &TurnaroundReport) {
         ("evaluations", |figures| figures.evaluations),
         ("end of the process", |figures| figures.ending),
     ];
-    for (name, figure) in figures {
+    for (name, figure) in lines {
         let against =
             against_seconds.as_ref().map_or(String::new(), |other| format!("{:>10.3}", figure(other)));
         println!("{name:<36}{:>10.3}{against}", figure(seconds));

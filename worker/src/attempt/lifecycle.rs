@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use crate::attempt::artifacts::{ArtifactDestination, DestinationWatch};
 use crate::attempt::attempt_log::{AttemptLog, LastOutput};
 use crate::attempt::checkpoints::CheckpointKeeper;
+use crate::attempt::device;
 use crate::attempt::ending::{self, ProcessEnd};
 use crate::attempt::orders;
 use crate::attempt::outbox::Outbox;
@@ -144,7 +145,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
         tracing::info!("trial abandoned");
         return None;
     };
-    let outcome = ending::beside_others(ending::without_device(outcome, taken), taken);
+    let outcome = device::without_faults_of(taken, outcome);
     match &outcome {
         Outcome::Succeeded => tracing::info!("trial succeeded"),
         Outcome::Diverged { step } => tracing::warn!(step, "trial diverged"),
