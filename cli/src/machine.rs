@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sortie_core::pipe::Probe;
-use sortie_worker::launcher::{self, DeviceSelection, Launcher};
+use sortie_worker::launcher::{self, DeviceSelection, Launcher, SlotCount, SlotPlan};
 use sortie_worker::{AgentConfig, AgentError};
 
 use crate::connection::Connection;
@@ -30,10 +30,11 @@ pub struct Machine {
     pub devices: DeviceSelection,
     #[command(flatten)]
     pub libtorch: Libtorch,
-    /// Trials at the same time, distributed over the devices [default: one per device]
-    #[arg(long, value_name = "N", env = "SORTIE_SLOTS", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub slots: Option<u16>,
-    /// CPU threads of each trial [default: the processors divided by the slots]
+    /// Trials at the same time: a number, distributed over the devices, or auto: on each GPU as many as its memory holds and the
+    /// processors feed (docs/guide.md), and one on the CPU
+    #[arg(long, value_name = "N | auto", env = "SORTIE_SLOTS", default_value = "auto")]
+    pub slots: SlotCount,
+    /// CPU threads of each trial [default: the processors divided by the slots; with --slots auto by the devices]
     #[arg(long, value_name = "N", env = "SORTIE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// The name under which the coordinator holds faults of this machine against it [default: the host's name; machines are told apart by
@@ -69,10 +70,13 @@ impl Machine {
         let data = folders::absolute(&data.cloned().unwrap_or_else(|| cache.join("data"))).map_err(usage)?;
         let launcher = self.libtorch.launcher(folders::trainer().map_err(usage)?, &cache).map_err(usage)?;
         let (gpus, probe) = self.gpus(allow_commands, &launcher, visible)?;
-        let slots = launcher::plan(&self.devices, &gpus, self.slots.map(usize::from));
-        let slots = slots.map_err(AgentError::Devices)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.threads.map_or_else(|| (processors / slots.len()).max(1), usize::from);
+        let plan = launcher::plan(&self.devices, &gpus, self.slots, processors);
+        let plan = plan.map_err(AgentError::Devices)?;
+        // How many trials share a device must not decide their numbers, and so not their threads.
+        let shares = if plan.by_memory { plan.devices() } else { plan.slots.len() };
+        let threads = self.threads.map_or_else(|| (processors / shares).max(1), usize::from);
+        let SlotPlan { slots, by_memory } = plan;
         Ok(AgentConfig {
             coordinator,
             data,
@@ -80,6 +84,7 @@ impl Machine {
             threads,
             gpu_memory_gib: probe.map_or(0.0, |probe| launcher::smallest_gpu_gib(&slots, &probe)),
             slots,
+            by_memory,
             sweep: None,
             exit_when_idle: false,
             launcher: Arc::new(launcher),

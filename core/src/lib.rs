@@ -18,6 +18,7 @@ pub mod limits;
 pub mod machine;
 pub mod metrics;
 pub mod names;
+pub mod packing;
 pub mod parameters;
 pub mod pipe;
 pub mod plan;

@@ -40,6 +40,8 @@ pub struct ClusterSettings {
     pub slots: usize,
     /// The duration of a synthetic training run.
     pub trial_seconds: f64,
+    /// The folder that `cargo xtask setup` filled, for trials that train.
+    pub setup: Option<PathBuf>,
 }
 
 /// A running cluster. Dropping it kills all of its processes.
@@ -90,6 +92,12 @@ impl Cluster {
         let endpoint = Endpoint::from_shared(format!("http://{target}"))?
             .connect_timeout(REQUEST_MAX)
             .timeout(REQUEST_MAX);
+        if let Some(setup) = &settings.setup {
+            // Weights are shared; what trials compute of images is the run's own.
+            let cache = environment.folder().join("cache");
+            std::fs::create_dir(&cache)?;
+            std::os::unix::fs::symlink(setup.join("weights"), cache.join("weights"))?;
+        }
         let (workers, proxies, channel) = (Vec::new(), Vec::new(), endpoint.connect_lazy());
         let mut cluster = Self {
             workers,
@@ -154,6 +162,9 @@ impl Cluster {
             &url,
         ]);
         command.args(["--slots", &slots.to_string()]).arg("--cache").arg(folder.join("cache"));
+        if let Some(setup) = &self.settings.setup {
+            command.arg("--data").arg(setup.join("data"));
+        }
         command.env("SORTIE_JOURNAL", folder.join(format!("{:05}.journal", self.started)));
         // A sweep names the program without its folder, as users do.
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -176,9 +187,12 @@ impl Cluster {
     /// Kills a worker with SIGKILL and starts another one of the same index.
     ///
     /// # Errors
-    /// When it has ended before.
+    /// When it has ended before, or when a process of its outlives it.
     pub fn replace_worker(&mut self, index: usize) -> Result<()> {
+        let processes = processes::children_of(self.workers[index].pid())?;
         self.workers[index].kill().with_context(|| format!("worker {index}"))?;
+        let gone = || processes.iter().all(|pid| !processes::is_alive(*pid));
+        ensure!(wait::until(LEFT_MAX, gone), "processes of worker {index} outlive it: {processes:?}");
         self.workers[index] = self.new_worker(index)?;
         Ok(())
     }
@@ -278,6 +292,18 @@ impl Cluster {
             }
         }
         bail!("the submission ended early")
+    }
+
+    /// Likewise, of a dataset of the set-up, as users do.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn submit_with_data(&self, text: &str) -> Result<()> {
+        let file = self.environment.folder().join("sweep.toml");
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        let data = self.settings.setup.as_ref().context("there is no set-up")?.join("data");
+        let [file, data] = [&file, &data].map(|path| path.display().to_string());
+        self.sortie(&["submit", &file, "--data", &data, "--coordinator", &format!("http://{}", self.target)])
     }
 
     /// The status of the only sweep; none if the coordinator does not answer.

@@ -18,3 +18,4 @@ pub mod results;
 mod sql_baseline;
 mod statistics;
 pub mod train;
+pub mod turnaround;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use sortie_lab::{acceptance, chaos, cycle_cost, dispatch, idle, results, train};
+use sortie_lab::{acceptance, chaos, cycle_cost, dispatch, idle, results, train, turnaround};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -29,6 +29,11 @@ enum Command {
     Results(results::ResultsOptions),
     /// Measure the training speed in images a second, beside a plain PyTorch program
     Train(train::TrainOptions),
+    /// Measure how long a slot idles between trials, and linear trials, in turns with another version
+    Turnaround(turnaround::TurnaroundOptions),
+    /// What `turnaround` makes a worker start instead of a trainer
+    #[command(hide = true)]
+    TimedTrainer(turnaround::TimedTrainerOptions),
     /// Run a sweep while workers, coordinator and database are killed and the network is cut, and compare it with a run without faults
     Chaos(chaos::ChaosOptions),
     /// Check with real programs that a deployment works
@@ -43,8 +48,10 @@ fn main() -> ExitCode {
         Command::Idle(arguments) => block_on(idle::run(&arguments)),
         Command::Results(arguments) => block_on(results::run(&arguments)),
         Command::Chaos(arguments) => block_on(chaos::run(&arguments)),
-        // These two block and handle signals themselves.
+        // These block and handle signals themselves.
         Command::Train(arguments) => train::run(&arguments),
+        Command::Turnaround(arguments) => turnaround::run(&arguments),
+        Command::TimedTrainer(arguments) => turnaround::run_timed_trainer(&arguments),
         Command::Acceptance(command) => acceptance::run(&command),
     };
     match outcome {

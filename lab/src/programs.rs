@@ -45,7 +45,15 @@ impl Programs {
     /// # Errors
     /// When one is missing.
     pub fn find(options: &ProgramOptions) -> Result<Self> {
-        let folder = options.folder()?;
+        Self::in_folder(&options.folder()?)
+    }
+
+    /// Those of this folder.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let folder = folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?;
         let programs = Self { sortie: folder.join("sortie"), trainer: folder.join("sortie-trainer") };
         for program in [&programs.sortie, &programs.trainer] {
             ensure!(

@@ -66,6 +66,7 @@ async fn a_worker_that_was_stopped_past_its_lease_cannot_write_anything() {
                 workers: 1,
                 slots: 1,
                 trial_seconds: 4.0,
+                setup: None,
             })
             .await;
         }
@@ -148,6 +149,7 @@ async fn a_database_that_is_away_for_longer_than_a_lease_costs_no_attempt() {
         workers: 2,
         slots: 3,
         trial_seconds: 50.0,
+        setup: None,
     };
     let mut cluster = Cluster::start(settings).unwrap();
     cluster.submit(&sweep(4)).await.unwrap();

@@ -180,16 +180,15 @@ fn the_last_three_wide_blocks_come_last_one_first() {
         let network = scratch(backbone, 1, Precision::Fp32);
         let x = images(1, 64);
         let blocks = no_grad(|| network.block_features(&x)).unwrap().unwrap();
-        assert_eq!(blocks.size(), [3, 1, width], "{backbone}");
+        assert_eq!((blocks.size(), network.block_width()), (vec![3, 1, width], Some(width)), "{backbone}");
         if backbone == Backbone::ResNet50V2 {
             assert_eq!(blocks.get(0), no_grad(|| network.features(&x, Pass::Evaluate)).unwrap());
         }
         assert_ne!(blocks.get(1), blocks.get(2));
     }
     for backbone in [Backbone::ResNet18, Backbone::MnistCnn] {
-        assert!(
-            scratch(backbone, 1, Precision::Fp32).block_features(&images(1, 32)).unwrap().is_none(),
-            "{backbone}"
-        );
+        let network = scratch(backbone, 1, Precision::Fp32);
+        let blocks = network.block_features(&images(1, 32)).unwrap();
+        assert!(blocks.is_none() && network.block_width().is_none(), "{backbone}");
     }
 }

@@ -128,6 +128,43 @@ fn a_step_in_parts_resumes_to_the_byte() {
 }
 
 #[test]
+fn memory_that_is_not_enough_halves_the_parts_and_a_killed_trial_goes_on_with_them() {
+    let root = tempfile::tempdir().unwrap();
+    let folders = folders(root.path());
+    let (mut auto, mut parts) = (spec(Finetune::Full, 0.5), spec(Finetune::Full, 0.5));
+    auto.settings.micro_batch = Some(MicroBatch::Auto);
+    parts.settings.micro_batch = Some(MicroBatch::Images(2));
+    // Eight images, then four, then two.
+    let short = Interruption { images_max: Some(3), ..Interruption::default() };
+    let expected = run(&parts, &folders, 1, Vec::new(), Interruption::default()).result();
+    let adapted = run(&auto, &folders, 2, Vec::new(), short);
+    assert_eq!((adapted.outcome.clone(), adapted.micro_batch), (Some(Outcome::Succeeded), Some(2)));
+    for line in [
+        "out of memory with 8 images at a time, going on with 4: ",
+        "with 4 images at a time, going on with 2: ",
+    ] {
+        assert!(adapted.printed.contains(line), "{}", adapted.printed);
+    }
+    // Losses and evaluations are those of a trial that was told; a file also names its specification.
+    assert_eq!((&adapted.result().0, &adapted.result().1), (&expected.0, &expected.1));
+
+    let killed = run(&auto, &folders, 10, Vec::new(), Interruption { kill_at: Some(6), ..short });
+    assert_eq!((&killed.outcome, killed.micro_batch), (&None, Some(2)));
+    // Now there is memory for whole batches, but the numbers must not change in the middle of a trial.
+    let resumed = run(&auto, &folders, 11, killed.checkpoints(AttemptToken(10)), Interruption::default());
+    assert_eq!((resumed.resumed.map(|resumed| resumed.step), resumed.micro_batch), (Some(3), Some(2)));
+    assert_eq!(resumed.result(), adapted.result());
+
+    // One that was told how many images are computed at a time does not take fewer.
+    let failed = run(&parts, &folders, 12, Vec::new(), Interruption { images_max: Some(1), ..short });
+    let class = match failed.outcome {
+        Some(Outcome::Failed { class, .. }) => class,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(class, ErrorClass::OutOfMemory, "{}", failed.printed);
+}
+
+#[test]
 fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
     let root = tempfile::tempdir().unwrap();
     let here = folders(root.path());

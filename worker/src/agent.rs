@@ -8,6 +8,7 @@ use backon::BackoffBuilder as _;
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keys::{AttemptToken, Incarnation};
 use sortie_core::lease::Lease;
+use sortie_core::packing;
 use sortie_core::prerequisite::Prerequisite;
 use sortie_core::trial::Work;
 use sortie_proto::v1;
@@ -24,13 +25,13 @@ use crate::config::{AgentConfig, AgentError};
 use crate::connection::heartbeat;
 use crate::connection::retry;
 use crate::connection::session::{CallError, Session};
+use crate::launcher::SlotPlan;
 use crate::machine::oom::OomKills;
 use crate::machine::prerequisites::Prerequisites;
-use crate::process::waiting::WaitingTrainers;
 use crate::registration::registration;
 use crate::registry::{AttemptKey, Order, Registry};
 use crate::signals::Stop;
-use crate::slots::{Slots, TakenSlot};
+use crate::slots::{PendingSlot, Slots, TakenSlot};
 use crate::state_dir::StateDir;
 use crate::time_budget::{TimeBudget, TrialRequest};
 
@@ -73,7 +74,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     let cache = config.cache.clone();
     // It may take long on a slow disk, and no trial needs it.
     tokio::task::spawn_blocking(move || checkpoints::clear_old(&cache));
-    let slots = Slots::new(config.slots.clone());
+    let slots = Slots::new(SlotPlan { slots: config.slots.clone(), by_memory: config.by_memory });
     let time = TimeBudget::new(ends, config.time_for_unknown);
     let shared = Arc::new(Shared {
         config,
@@ -81,9 +82,8 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         state_dir,
         oom_kills: OomKills::find(),
         destination,
-        waiting: WaitingTrainers::default(),
     });
-    let ending = Arc::clone(&shared);
+    let ending = Arc::clone(&slots);
     let mut agent = Agent {
         shared,
         registry,
@@ -101,7 +101,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         _ = stopping.wait_for(|stop| *stop >= Stop::Gracefully) => Ok(()),
         () = time_is_up(ends) => Ok(()),
     };
-    ending.waiting.close();
+    ending.close();
     let ended = match worked {
         Ok(()) => agent.hand_back(stop).await,
         Err(error @ AgentError::Incompatible(_)) => agent.hand_back(stop).await.and(Err(error)),
@@ -164,8 +164,9 @@ impl Agent {
         let mut unreachable_since: Option<Instant> = None;
         let mut poll: Option<Poll> = None;
         let mut not_before = Instant::now();
+        let mut slots_change = self.slots.changes();
         loop {
-            let free = self.slots.free();
+            let free = self.slots.wanted();
             if let (true, Some(reason)) = (self.attempts.is_empty(), self.slots.all_lost()) {
                 return Err(AgentError::DevicesLost(reason));
             }
@@ -191,6 +192,7 @@ impl Agent {
                     }
                     continue;
                 }
+                Ok(()) = slots_change.changed() => continue,
             };
             poll = None;
             match answer {
@@ -317,39 +319,49 @@ impl Agent {
                 .await;
             return Ok(false);
         }
-        let Some(slot) = self.slots.take() else {
+        let shape = packing::shape(&lease.spec);
+        match self.slots.take(&shape) {
+            Some(taken) => self.run(lease, key, Ok(taken)),
+            None if self.slots.may_wait() => self.run(lease, key, Err(self.slots.pending(shape))),
             // More than was asked for.
-            self.give_back(key, "the worker has no free slot".to_owned()).await;
-            return Ok(true);
-        };
-        self.run(lease, key, slot);
+            None => self.give_back(key, "the worker has no free slot".to_owned()).await,
+        }
         Ok(true)
     }
 
-    fn run(&mut self, lease: Lease, key: AttemptKey, slot: TakenSlot) {
+    /// Runs a trial in its slot, or in the one that it waits for.
+    fn run(&mut self, lease: Lease, key: AttemptKey, slot: Result<TakenSlot, PendingSlot>) {
         let token = key.token;
         // Registered before its task first runs, so that it misses no order.
-        let entry = self.registry.add(key);
-        let guard = AttemptGuard { slot, registry: Arc::clone(&self.registry), key };
+        let mut entry = self.registry.add(key);
+        let guard = AttemptGuard { registry: Arc::clone(&self.registry), key };
         let shared = Arc::clone(&self.shared);
         // Every level shows this span: lines within it do not name their trial themselves.
         let span = tracing::error_span!("attempt", trial = %lease.spec_hash.short(), sweep = %lease.sweep, attempt = lease.attempt, %token);
         let attempt = async move {
             let sweep = lease.sweep.clone();
-            let took = lifecycle::run(&shared, lease, &guard.slot, entry).await;
+            let taken = match slot {
+                Ok(taken) => Ok(taken),
+                Err(pending) => wait_for_slot(pending, &mut entry.orders).await,
+            };
+            let took = match &taken {
+                Ok(taken) => lifecycle::run(&shared, lease, taken, entry).await,
+                Err(reason) => {
+                    if let Some(reason) = reason {
+                        give_back(&shared.session, key, (*reason).to_owned()).await;
+                    }
+                    None
+                }
+            };
             // Moved into the task: the slot becomes free when the attempt is over, or when its task is dropped.
-            drop(guard);
+            drop((guard, taken));
             took.map(|took| (sweep, took))
         };
         self.attempts.spawn(attempt.instrument(span));
     }
 
-    /// Returns a trial that never started. Its lease expires if this does not arrive.
     async fn give_back(&self, key: AttemptKey, message: String) {
-        let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };
-        if let Err(error) = self.shared.session.complete(key, None, &outcome).await {
-            tracing::warn!(token = %key.token, ?error, "a trial was not handed back");
-        }
+        give_back(&self.shared.session, key, message).await;
     }
 
     /// Ends all attempts and hands their trials back, within the grace and two seconds.
@@ -389,9 +401,35 @@ async fn next_answer(poll: &mut Option<Poll>) -> Answer {
     }
 }
 
-/// An attempt's slot and its entry in the registry, which end with it, however it ends.
+/// Waits for the slot of a trial that needs a device with more room than one has now.
+///
+/// # Errors
+/// Why it is handed back; nothing if it is to be abandoned.
+async fn wait_for_slot(
+    pending: PendingSlot,
+    orders: &mut watch::Receiver<Order>,
+) -> Result<TakenSlot, Option<&'static str>> {
+    tracing::info!("waiting for a device with room for this trial");
+    tokio::select! {
+        taken = pending.taken() => taken.ok_or(Some("no device of this worker works any more")),
+        order = async { orders.wait_for(|order| *order != Order::Run).await.map(|order| *order) } => match order {
+            Ok(Order::HandBack) => Err(Some("the worker was asked to stop")),
+            // An error means that the registry was dropped, so the agent ends.
+            _ => Err(None),
+        },
+    }
+}
+
+/// Returns a trial that never started. Its lease expires if this does not arrive.
+async fn give_back(session: &Session, key: AttemptKey, message: String) {
+    let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };
+    if let Err(error) = session.complete(key, None, &outcome).await {
+        tracing::warn!(token = %key.token, ?error, "a trial was not handed back");
+    }
+}
+
+/// An attempt's entry in the registry, which ends with it, however it ends.
 struct AttemptGuard {
-    slot: TakenSlot,
     registry: Arc<Registry>,
     key: AttemptKey,
 }

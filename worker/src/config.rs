@@ -21,6 +21,8 @@ pub struct AgentConfig {
     pub cache: PathBuf,
     /// One trial runs in each slot at a time; at least one.
     pub slots: Vec<Slot>,
+    /// Whether trials share a device as far as its memory goes; otherwise all slots are used, whatever the trials need.
+    pub by_memory: bool,
     /// CPU threads of each trial.
     pub threads: usize,
     /// Only trials of this sweep; of any if none.

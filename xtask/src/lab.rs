@@ -92,13 +92,13 @@ pub fn run(area: Area, options: &Options) -> Result<()> {
             let program = Path::new(lab.get_program()).with_file_name("sortie");
             lab.env("SORTIE_PROGRAM", program);
         }
-        Task::Train => {
+        Task::Train | Task::Workers => {
             lab.env("SORTIE_LAB_CACHE", setup::cache_dir()?);
         }
         Task::Deploy => {
             lab.env("SORTIE_LAB_CHECKER", python_package::folder(CHECKER.0, CHECKER.1)?);
         }
-        Task::Workers | Task::Slurm | Task::Explain => {}
+        Task::Slurm | Task::Explain => {}
     }
     match area {
         Area::Bench => {}
@@ -119,6 +119,7 @@ fn task(area: Area, arguments: &[&OsString]) -> Task {
         (Area::Chaos, _) => Task::Workers,
         (Area::Bench, "dispatch" | "cycle-cost" | "idle" | "results") => Task::Coordinator,
         (Area::Bench, "train") => Task::Train,
+        (Area::Bench, "turnaround") => Task::Workers,
         (Area::Acceptance, "slurm") => Task::Slurm,
         (Area::Acceptance, "deploy") => Task::Deploy,
         (Area::Acceptance, "day") => Task::Workers,
@@ -188,6 +189,7 @@ mod tests {
             (Area::Chaos, "--store sqlite", Task::Workers),
             (Area::Bench, "dispatch --trials 1000", Task::Coordinator),
             (Area::Bench, "train --data data", Task::Train),
+            (Area::Bench, "turnaround --turns 3", Task::Workers),
             (Area::Bench, "trian --data data", Task::Explain),
             (Area::Acceptance, "slurm --programs p", Task::Slurm),
             (Area::Acceptance, "deploy --help", Task::Explain),

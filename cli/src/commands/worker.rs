@@ -20,7 +20,7 @@ const TAGS_MAX: usize = 64;
 
 /// Take trials from a coordinator and run them until stopped
 ///
-/// Takes one trial per GPU, or one on the CPU where there is no GPU. SIGTERM or Ctrl-C hands the running trials back and ends within the
+/// Takes as many trials per GPU as fit, or one on the CPU where there is no GPU. SIGTERM or Ctrl-C hands the running trials back and ends within the
 /// grace and two seconds; a second one ends at once. While the coordinator cannot be reached, running trials train on and their results
 /// are delivered later.
 #[derive(Args, Debug)]
@@ -176,13 +176,16 @@ mod tests {
             Path::new("/d")
         );
         let gpus = configured(&["--cache", "/c", "--threads", "5"], &visible("4,6")).unwrap();
-        assert_eq!((gpus.slots.len(), gpus.slots[1].visible.as_str(), gpus.threads), (2, "6", 5));
+        assert_eq!((gpus.slots[1].visible.as_str(), gpus.threads, gpus.by_memory), ("6", 5, true));
+        let fixed = configured(&["--cache", "/c", "--slots", "2"], &visible("4,6")).unwrap();
+        assert_eq!((fixed.slots.len(), fixed.by_memory), (2, false));
     }
 
     #[test]
     fn wrong_usage_is_refused() {
         for words in [
             &["--slots", "0"][..],
+            &["--slots", "many"],
             &["--threads", "x"],
             &["--devices", "gpu"],
             &["--log-format", "xml"],

@@ -138,6 +138,11 @@ impl Fake {
         token
     }
 
+    /// Whether a worker has this trial.
+    pub fn is_running(&self, token: i64) -> bool {
+        self.script(|script| script.running.contains(&token))
+    }
+
     pub fn heard(&self) -> Vec<Heard> {
         self.script(|script| script.heard.clone())
     }

@@ -8,6 +8,7 @@ mod fake;
 mod lifetimes;
 mod logs;
 mod scripted;
+mod sharing;
 mod waiting;
 mod worker;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::trial::PROTOCOL_VERSION;
-use sortie_worker::launcher::{self, DeviceSelection, Launcher};
+use sortie_worker::launcher::{self, DeviceSelection, Launcher, SlotCount, SlotPlan};
 use sortie_worker::{self as agent, AgentConfig, Stop};
 use tokio::sync::watch;
 
@@ -32,17 +32,22 @@ impl Agent {
 
     /// Runs an agent that has only so much time left.
     pub async fn start_for(script: &str, time_left: Option<Duration>) -> Self {
-        Self::begin(script, time_left, &[], |_| {}).await
+        Self::begin(script, time_left, &[], 1, |_| {}).await
     }
 
     /// Runs an agent against a coordinator that is prepared for it.
     pub async fn start_with(script: &str, prepare: impl FnOnce(&mut Script)) -> Self {
-        Self::begin(script, None, &[], prepare).await
+        Self::begin(script, None, &[], 1, prepare).await
     }
 
     /// Runs an agent with a slot on each of these GPUs.
     pub async fn start_on(script: &str, gpus: &[&str]) -> Self {
-        Self::begin(script, None, gpus, |_| {}).await
+        Self::begin(script, None, gpus, 1, |_| {}).await
+    }
+
+    /// Runs an agent on a GPU that at most so many trials share, as far as its memory goes.
+    pub async fn start_sharing(script: &str, slots: usize) -> Self {
+        Self::begin(script, None, &["GPU-a"], 2 * slots, |_| {}).await
     }
 
     /// On the CPU where no GPU is given.
@@ -50,6 +55,7 @@ impl Agent {
         script: &str,
         time_left: Option<Duration>,
         gpus: &[&str],
+        processors: usize,
         prepare: impl FnOnce(&mut Script),
     ) -> Self {
         let gpus: Vec<String> = gpus.iter().map(|gpu| (*gpu).to_owned()).collect();
@@ -58,11 +64,14 @@ impl Agent {
         fake.script(prepare);
         let folder = tempfile::tempdir().unwrap();
         let program = write_script(folder.path(), script);
+        let SlotPlan { slots, by_memory } =
+            launcher::plan(&devices, &gpus, SlotCount::Auto, processors).unwrap();
         let config = AgentConfig {
             coordinator: sortie_proto::endpoint::coordinator_uri(&fake.url(), false).unwrap().into(),
             data: folder.path().to_owned(),
             cache: folder.path().to_owned(),
-            slots: launcher::plan(&devices, &gpus, None).unwrap(),
+            slots,
+            by_memory,
             threads: 3,
             sweep: None,
             exit_when_idle: false,

@@ -13,7 +13,7 @@ use crate::fake::{Fake, eventually};
 use crate::worker::{Worker, is_alive, make_images, parent, spec};
 
 /// A trial that needs no weights.
-fn scratch(seed: u64) -> TrialSpec {
+pub fn scratch(seed: u64) -> TrialSpec {
     let mut trial = spec("Tiny", seed);
     if let Work::Finetune(settings) = &mut trial.work {
         (settings.backbone, settings.finetune) = (Backbone::MnistCnn, Finetune::Scratch);
@@ -64,7 +64,7 @@ async fn ended(pid: u32) {
 }
 
 /// Everything that a trial reported of its numbers.
-fn numbers(fake: &Fake, token: i64) -> String {
+pub fn numbers(fake: &Fake, token: i64) -> String {
     let batches = fake.batches(token);
     let losses = batches.iter().flat_map(|batch| &batch.losses);
     let losses: Vec<(u64, u64)> = losses.map(|loss| (loss.step, loss.loss.to_bits())).collect();

@@ -6,6 +6,7 @@ mod evaluate;
 mod extend;
 mod import;
 mod joint;
+mod memory;
 #[path = "../support/mod.rs"]
 mod support;
 mod varied;
@@ -226,6 +227,16 @@ fn what_is_wrong_with_the_data_is_named_by_path_and_a_machines_own_fault_fails_n
     }
 }
 
+/// Waits until the worker has found that it reaches the coordinator's artifact store.
+fn wait_for_a_shared_store(world: &World) {
+    let shares = |workers: Value| {
+        workers["workers"].as_array().unwrap().iter().any(|row| row["checkpoints"] == "shared")
+    };
+    while !shares(world.json(&["workers", "--json"])) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn a_run_that_was_killed_and_resumed_is_the_uninterrupted_one_to_the_byte() {
     let Some(world) = World::new() else { return };
@@ -234,16 +245,7 @@ fn a_run_that_was_killed_and_resumed_is_the_uninterrupted_one_to_the_byte() {
     // A trial need not have run to be verified; nothing else shall run here.
     world.json(&["cancel", "small", "--json"]);
     let mut worker = world.start_worker_with(&[]);
-    let checkpoints = |place: &str| {
-        world.json(&["workers", "--json"])["workers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|row| row["checkpoints"] == place)
-    };
-    while !checkpoints("shared") {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    wait_for_a_shared_store(&world);
     let certificate = world.json(&["verify", &trial[..8], "--kill-at", "7", "--steps", "8", "--json"]);
     let expected = (Some(true), Some(7), Some(4), Some(8));
     let told = |name: &str| certificate[name].as_u64();

@@ -100,7 +100,13 @@ impl World {
 
     /// A worker with further options.
     pub fn start_worker_with(&self, options: &[&str]) -> Child {
+        self.start_worker_where(options, &[])
+    }
+
+    /// Likewise, with these variables.
+    pub fn start_worker_where(&self, options: &[&str], variables: &[(&str, &str)]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        command.envs(variables.iter().copied());
         command
             .args(["worker", "--devices", "cpu", "--threads", "1", "--coordinator", &self.url])
             .args(options);

@@ -6,6 +6,7 @@
 //! {"preparation":{"what":"decoding","done":300,"total":1244}}
 //! {"fingerprint":{"software":"sortie-trainer 0.1.0","libtorch":"2.11.0","device":"cpu","threads":2,"dataset_digest":"..","weights_digest":".."}}
 //! {"progress":{"step":0}}
+//! {"memory":{"peak":4294967296,"held":4294967296,"free":20401094656,"total":25769803776}}
 //! {"losses":[{"step":0,"loss":1.9}]}
 //! {"evaluations":[{"method":"plain","step":0,"domain":"sketch","split":"in","score":{"counts":{"n":100,"correct":20}},"loss":1.8}]}
 //! {"outcome":"succeeded"}   or {"outcome":{"diverged":{"step":7}}}   or {"outcome":{"failed":{"class":"bad-data","message":".."}}}
@@ -22,6 +23,7 @@ use crate::job::Outcome;
 use crate::keep::Keep;
 use crate::keys::AttemptToken;
 use crate::metrics::{Evaluation, TrainingLoss};
+use crate::packing::DeviceMemory;
 use crate::record::Fingerprint;
 use crate::trial::SpecHash;
 
@@ -93,6 +95,8 @@ pub enum Event {
     Preparation(Preparation),
     /// The last step whose update is made.
     Progress(Progress),
+    /// How much memory of its GPU the trial needs so far: after an evaluation, if more than was said before.
+    Memory(DeviceMemory),
     /// How the trial ended; the last event.
     Outcome(Outcome),
 }
@@ -158,6 +162,10 @@ mod tests {
             (
                 Event::Evaluations(vec![evaluation]),
                 r#"{"evaluations":[{"method":"plain","step":3,"domain":"ink","split":"out","score":{"counts":{"n":7,"correct":2}},"loss":0.30000000000000004}]}"#,
+            ),
+            (
+                Event::Memory(DeviceMemory { peak: 4, held: 3, free: 20, total: 24 }),
+                r#"{"memory":{"peak":4,"held":3,"free":20,"total":24}}"#,
             ),
             (Event::Outcome(Outcome::Succeeded), r#"{"outcome":"succeeded"}"#),
             (Event::Outcome(Outcome::Diverged { step: 7 }), r#"{"outcome":{"diverged":{"step":7}}}"#),

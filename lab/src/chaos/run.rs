@@ -4,9 +4,10 @@
 //! that a slow machine sees as many of them as a fast one. Afterwards the two databases must hold the same results, and the first one must
 //! hold everything that the workers' journals say was acknowledged.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 
 use super::consistency_check::check_consistency;
@@ -32,12 +33,27 @@ const FAULTS_UNTIL: f64 = 0.9;
 /// Inconsistencies that are printed; the others are only counted.
 const SHOWN_MAX: usize = 10;
 
+/// What the trials of a run do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Work {
+    /// They print the metrics of made-up training runs
+    Synthetic,
+    /// They train a last layer on the demo data, in trainers of which one waits in each slot
+    Linear,
+}
+
 /// Options of the chaos run.
 #[derive(Debug, clap::Args)]
 pub struct ChaosOptions {
     /// The database
     #[arg(long, value_enum, default_value = "sqlite")]
     store: Store,
+    /// What trials do
+    #[arg(long, value_enum, default_value = "synthetic")]
+    work: Work,
+    /// The folder that `cargo xtask setup` filled, for linear trials; `cargo xtask chaos` sets it
+    #[arg(long, value_name = "DIR", env = "SORTIE_LAB_CACHE")]
+    setup: Option<PathBuf>,
     /// Start new rounds, with more trials each, for this many minutes [default: one round]
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
@@ -135,7 +151,31 @@ fn settings(options: &ChaosOptions, trial_seconds: f64) -> Result<ClusterSetting
         workers: usize::from(options.workers),
         slots: SLOTS,
         trial_seconds,
+        setup: match options.work {
+            Work::Synthetic => None,
+            Work::Linear => Some(options.setup.clone().context("linear trials need --setup")?),
+        },
     })
+}
+
+/// Submits the sweep, or more trials of it.
+async fn submit(options: &ChaosOptions, cluster: &Cluster, trials: u64) -> Result<()> {
+    match options.work {
+        Work::Synthetic => cluster.submit(&sweep(trials)).await,
+        Work::Linear => cluster.submit_with_data(&linear(trials)),
+    }
+}
+
+/// A small sweep of linear fine-tuning.
+fn linear(trials: u64) -> String {
+    let seeds = trials / TRIALS_PER_SEED;
+    format!(
+        "name = \"chaos\"\n[data]\ndataset = \"EmojiStyles\"\npixels = 32\naugment = false\n\
+         [model]\nbackbone = \"efficientnet-lite0\"\nfinetune = \"linear\"\n\
+         [train]\nsteps = 300\nbatch_per_domain = 8\nevaluate_every = 50\n\
+         [grid]\ndropout = [0.0, 0.3, 0.5, 0.7, 0.9]\nlr = [1e-3, 1e-2]\nweight_decay = 1e-4\n\
+         held_out = [\"flat\", \"mono\", \"noto\"]\nseeds = {seeds}\n"
+    )
 }
 
 /// The sweep file. Every round submits it again with more seeds; its earlier trials stay.
@@ -162,7 +202,7 @@ async fn run_with_faults(
     for number in 0.. {
         let before = trials;
         trials += options.trials;
-        cluster.submit(&sweep(trials)).await?;
+        submit(options, cluster, trials).await?;
         let faults = plan_round(options.seed, number, &counts, usize::from(options.workers), lease);
         for (index, fault) in faults.iter().enumerate() {
             let share = (index + 1) as f64 / faults.len() as f64;
@@ -189,7 +229,7 @@ async fn run_with_faults(
 async fn run_without_faults(options: &ChaosOptions, trials: u64) -> Result<(String, usize)> {
     let mut cluster = Cluster::start(settings(options, 0.0)?)?;
     let mut injector = FaultInjector::new(Duration::from_secs(options.lease));
-    cluster.submit(&sweep(trials)).await?;
+    submit(options, &cluster, trials).await?;
     TrialProgress::new().wait_for(trials, None, &cluster, &mut injector).await?;
     let left = cluster.stop()?;
     let stored = stored_rows::read(cluster.database()).await?;

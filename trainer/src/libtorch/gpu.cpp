@@ -2,6 +2,7 @@
 // without CUDA.
 
 #include <ATen/ATen.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -58,6 +59,22 @@ void* sortie_finish_stream(int64_t index, char* error, size_t length) {
   return guarded(error, length, [&] {
     const VirtualGuardImpl gpu(c10::DeviceType::CUDA);
     gpu.synchronizeStream(gpu.getStream({c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)}));
+    return done();
+  });
+}
+
+// The most that the allocator has held, what it holds now, and what is free of the device and all of it; in bytes.
+void* sortie_gpu_memory(int64_t index, uint64_t* bytes, char* error, size_t length) {
+  return guarded(error, length, [&] {
+    const auto device = static_cast<c10::DeviceIndex>(index);
+    auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+    const auto stats = allocator->getDeviceStats(device);
+    const auto& held = stats.reserved_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+    const auto [free, total] = allocator->getMemoryInfo(device);
+    bytes[0] = static_cast<uint64_t>(held.peak);
+    bytes[1] = static_cast<uint64_t>(held.current);
+    bytes[2] = free;
+    bytes[3] = total;
     return done();
   });
 }

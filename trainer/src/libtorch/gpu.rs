@@ -1,8 +1,9 @@
-//! Streams and determinism of a GPU.
+//! Streams, determinism and memory of a GPU.
 #![expect(unsafe_code, reason = "tch does not expose these functions")]
 
 use std::ffi::{c_char, c_void};
 
+use sortie_core::packing::DeviceMemory;
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
@@ -17,6 +18,7 @@ unsafe extern "C" {
     fn sortie_deterministic(error: *mut c_char, error_bytes: usize) -> *mut c_void;
     fn sortie_own_stream(index: i64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
     fn sortie_finish_stream(index: i64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
+    fn sortie_gpu_memory(index: i64, bytes: *mut u64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
     fn sortie_receive(x: *const C_tensor, error: *mut c_char, error_bytes: usize) -> *mut c_void;
     fn sortie_read(x: *const C_tensor, error: *mut c_char, error_bytes: usize) -> *mut PendingValuePointer;
     fn sortie_value(
@@ -53,6 +55,18 @@ pub fn own_stream(gpu: usize) -> Result<(), TchError> {
 pub fn finish_stream(gpu: usize) -> Result<(), TchError> {
     // SAFETY: as above.
     returned(|error, bytes| unsafe { sortie_finish_stream(gpu as i64, error, bytes) }).map(drop)
+}
+
+/// What this process has used of a GPU's memory, and what is free there.
+///
+/// # Errors
+/// What libtorch reports, where there is no such GPU.
+pub fn gpu_memory(gpu: usize) -> Result<DeviceMemory, TchError> {
+    let mut bytes = [0_u64; 4];
+    // SAFETY: as above; four numbers are written.
+    returned(|error, length| unsafe { sortie_gpu_memory(gpu as i64, bytes.as_mut_ptr(), error, length) })?;
+    let [peak, held, free, total] = bytes;
+    Ok(DeviceMemory { peak, held, free, total })
 }
 
 /// Says that the calling thread's stream uses a tensor that was made on another one, so that its memory is not given away too early.
@@ -118,6 +132,7 @@ mod tests {
         for call in [own_stream, finish_stream] {
             assert!(call(100).is_err());
         }
+        assert!(gpu_memory(100).is_err());
         assert!(receive(&Tensor::from(1.0)).is_err());
     }
 }

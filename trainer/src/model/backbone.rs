@@ -68,8 +68,11 @@ pub trait Backbone {
     /// What libtorch reports, out of memory above all.
     fn features(&self, images: &Tensor, pass: Pass) -> Result<Tensor, TchError>;
 
-    /// The average-pooled outputs of the last three equally wide blocks, the last one first: [3, n, width of those blocks], in single
-    /// precision (docs/protocol.md, "Model": linear fine-tuning). None if the network has no such blocks.
+    /// The width of the last three equally wide blocks; none if the network has no such blocks.
+    fn block_width(&self) -> Option<i64>;
+
+    /// The average-pooled outputs of those blocks, the last one first: [3, n, their width], in single precision (docs/protocol.md, "Model":
+    /// linear fine-tuning). None if the network has no such blocks.
     ///
     /// # Errors
     /// What libtorch reports, out of memory above all.

@@ -89,6 +89,8 @@ pub(super) struct EfficientNetLite {
     head: Convolution,
     /// Index of the last stage's only block; the stage before it has at least three, equally wide.
     wide_end: usize,
+    /// Their width.
+    wide: i64,
     batch_norms: BatchNormFolding,
     compute: Kind,
 }
@@ -102,9 +104,9 @@ impl EfficientNetLite {
         let stem = dense(source, "_conv_stem", "_bn0", [3, STEM_CHANNELS], 3, 2)?;
         let mut blocks = Vec::new();
         let mut channels = STEM_CHANNELS;
-        let mut wide_end = 0;
+        let (mut wide_end, mut wide) = (0, channels);
         for stage in scaling.stages() {
-            wide_end = blocks.len();
+            (wide_end, wide) = (blocks.len(), channels);
             for repeat in 0..stage.repeats {
                 let stride = if repeat == 0 { stage.stride } else { 1 };
                 blocks.push(Block::load(source, blocks.len(), channels, &stage, stride)?);
@@ -113,7 +115,7 @@ impl EfficientNetLite {
         }
         let head = dense(source, "_conv_head", "_bn1", [channels, HEAD_CHANNELS], 1, 1)?;
         let batch_norms = BatchNormFolding::new(chain(&stem, &blocks, &head), source.batch_norm())?;
-        Ok(Self { stem, blocks, head, wide_end, batch_norms, compute: source.compute() })
+        Ok(Self { stem, blocks, head, wide_end, wide, batch_norms, compute: source.compute() })
     }
 
     fn convolutions(&self) -> impl Iterator<Item = &Convolution> {
@@ -145,6 +147,10 @@ impl Backbone for EfficientNetLite {
             x = block.forward(x, &folded)?;
         }
         pooled(&relu6(self.head.forward(&x, &folded)?)?)
+    }
+
+    fn block_width(&self) -> Option<i64> {
+        Some(self.wide)
     }
 
     fn block_features(&self, images: &Tensor) -> Result<Option<Tensor>, TchError> {

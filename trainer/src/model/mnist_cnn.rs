@@ -87,6 +87,10 @@ impl Backbone for MnistCnn {
         pooled(&x)
     }
 
+    fn block_width(&self) -> Option<i64> {
+        None
+    }
+
     fn block_features(&self, _: &Tensor) -> Result<Option<Tensor>, TchError> {
         Ok(None)
     }

@@ -113,10 +113,13 @@ impl Backbone for ResNet {
         pooled(&x)
     }
 
+    /// The blocks after the last resolution change; ResNet18 has only two of them.
+    fn block_width(&self) -> Option<i64> {
+        (self.depth.blocks[3] >= 3).then(|| self.width())
+    }
+
     fn block_features(&self, images: &Tensor) -> Result<Option<Tensor>, TchError> {
-        // The blocks after the last resolution change; ResNet18 has only two of them.
-        let last = self.depth.blocks[3];
-        if last < 3 {
+        if self.block_width().is_none() {
             return Ok(None);
         }
         let folded = self.batch_norms.fold(self.convolutions(), Pass::Evaluate)?;

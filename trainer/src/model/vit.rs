@@ -118,6 +118,10 @@ impl Backbone for Vit {
         self.norm.normalise(&x.f_select(1, 0)?)
     }
 
+    fn block_width(&self) -> Option<i64> {
+        None
+    }
+
     fn block_features(&self, _: &Tensor) -> Result<Option<Tensor>, TchError> {
         Ok(None)
     }

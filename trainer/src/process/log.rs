@@ -7,6 +7,7 @@ use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::finetune::FinetuneSpec;
 use sortie_core::job::Outcome;
 use sortie_core::metrics::{Evaluation, Method, TrainingLoss};
+use sortie_core::packing::DeviceMemory;
 use sortie_core::parameters::number;
 use sortie_core::pipe::{Assignment, Preparation};
 use sortie_core::record::Fingerprint;
@@ -218,6 +219,10 @@ impl<W: Write + Send, L: Write + Send> TrialSink for LoggedSink<'_, W, L> {
 
     fn adapted(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
         self.sink.adapted(fingerprint)
+    }
+
+    fn needed(&mut self, memory: &DeviceMemory) -> Result<(), SinkError> {
+        self.sink.needed(memory)
     }
 
     fn began(&mut self, passed_over: usize) -> Result<(), SinkError> {

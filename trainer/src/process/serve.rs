@@ -17,7 +17,7 @@ use super::{EventSink, watchdog};
 
 use crate::error::TrialError;
 use crate::libtorch::end_process;
-use crate::training::{Artifacts, ComputeDevice, TrialEnvironment, run_combination, run_trial};
+use crate::training::{Artifacts, ComputeDevice, TrialEnvironment, run_combination, run_trial, warm_up};
 
 /// Runs the trial that standard input assigns, and ends the process. The outcome is reported as an event, whatever it is. The exit status tells
 /// only whether it could be reported. `device` is opened before there is a trial.
@@ -38,6 +38,7 @@ fn serve(device: &str) -> io::Result<()> {
     let _ = rustix::thread::set_name(c"sortie-waiting");
     // A failure is the trial's to report, which opens the device again; without one it is nobody's.
     let _ = device.parse::<ComputeDevice>().map(ComputeDevice::open);
+    warm_up();
     let Some(assignment) = read_assignment()? else { return Ok(()) };
     // So that people tell trials from their agent in tools that show thread names; a failure costs nothing but that.
     let _ = rustix::thread::set_name(c"sortie-trial");

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::packing::DeviceMemory;
 use sortie_core::pipe::{Event, Preparation, Progress};
 use sortie_core::record::Fingerprint;
 
@@ -87,6 +88,10 @@ impl<W: Write + Send> TrialSink for EventSink<W> {
 
     fn adapted(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
         Ok(self.write_event(&Event::Fingerprint(fingerprint.clone()))?)
+    }
+
+    fn needed(&mut self, memory: &DeviceMemory) -> Result<(), SinkError> {
+        Ok(self.write_event(&Event::Memory(*memory))?)
     }
 
     fn resumed(

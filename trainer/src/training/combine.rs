@@ -71,6 +71,7 @@ fn run(
                 .map(|(split, logits)| evaluation_of(&state, *split, logits))
                 .collect::<Result<Vec<_>, _>>()?;
             reporter.report_evaluations(step, &evaluations)?;
+            reporter.report_memory(state.parameters.values().device())?;
             let single =
                 logits.into_iter().map(|(split, logits)| Ok((split, logits.f_to_kind(Kind::Float)?)));
             state.final_logits.insert(Method::Plain, single.collect::<Result<_, TrialError>>()?);

@@ -9,6 +9,7 @@ use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::keep::Keep;
 use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::packing::DeviceMemory;
 use sortie_core::pipe::Preparation;
 use sortie_core::record::Fingerprint;
 
@@ -86,6 +87,15 @@ pub trait TrialSink: Send {
     /// When the receiver is gone.
     fn adapted(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
         let _ = fingerprint;
+        Ok(())
+    }
+
+    /// The trial has needed more memory of its GPU than it had said. Most receivers need not know.
+    ///
+    /// # Errors
+    /// When the receiver is gone.
+    fn needed(&mut self, memory: &DeviceMemory) -> Result<(), SinkError> {
+        let _ = memory;
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 
 use sortie_core::finetune::MicroBatch;
 use tch::Tensor;
+#[cfg(debug_assertions)]
+use tch::{Device, Kind, TchError};
 
 use crate::error::TrialError;
 
@@ -93,10 +95,21 @@ fn sum_of_parts(
     sum.ok_or_else(|| TrialError::Other("a training step without images".to_owned()))
 }
 
+/// A hook for tests: libtorch's memory is not enough for more than SORTIE_TEST_IMAGES_MAX images at a time. Only builds with debug
+/// assertions have it, which are never shipped.
+#[cfg(debug_assertions)]
+pub(super) fn allocate_as_tests_ask(images: i64) -> Result<(), TchError> {
+    let enough = std::env::var("SORTIE_TEST_IMAGES_MAX").ok().and_then(|text| text.parse::<i64>().ok());
+    if enough.is_some_and(|enough| images > enough) {
+        // No machine has so much, so the error is libtorch's own.
+        let _ = Tensor::f_empty([1_i64 << 60], (Kind::Float, Device::Cpu))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     /// The mean of some numbers and twice that mean, as loss and gradient of a part; out of memory with more than `enough` of them.
     fn compute(

@@ -5,7 +5,7 @@
 //! `micro_batches` computes a step in parts.
 //! `inputs` makes batches ahead of their use, `network` is backbone, dropout and last layer, `optimisation` updates the trained tensors,
 //! `evaluation` scores logits, averages weights and reads saved models. `combine` evaluates ensembles and averages of ended trials.
-//! `measure` times the loop.
+//! `measure` times the loop, `warm_up` does what a process does once.
 
 mod checkpoints;
 mod combine;
@@ -23,6 +23,7 @@ mod reporter;
 mod run;
 mod state;
 mod stopwatch;
+mod warm_up;
 
 pub use combine::run_combination;
 pub use device::ComputeDevice;
@@ -34,3 +35,4 @@ pub use network::{Network, dropout_mask, initial_head};
 pub use optimisation::{Optimiser, Parameters, Update};
 pub use run::run_trial;
 pub(crate) use stopwatch::now;
+pub use warm_up::warm_up;

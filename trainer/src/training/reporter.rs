@@ -6,26 +6,30 @@ use std::time::Instant;
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
+use tch::Device;
 
 use super::TrialSink;
 use super::state::TrainingProgress;
 use super::stopwatch::now;
 use crate::error::TrialError;
-use crate::libtorch::PendingValue;
+use crate::libtorch::{PendingValue, gpu_memory};
 
 /// Reports to a sink, and holds the losses that the device has not delivered yet.
 pub(super) struct Reporter<'a> {
     sink: &'a mut dyn TrialSink,
-    /// Losses of the last updates and when those were made, in seconds. They are not part of the progress yet.
+/// Losses of the last updates and when those were made, in seconds. They are not part of the progress yet.
     pending_losses: VecDeque<(PendingValue, f64)>,
     begun: Instant,
     /// The time of the attempts that this one goes on from, in seconds.
     seconds_before: f64,
+    /// The most memory of a GPU that was reported.
+    memory_peak: u64,
 }
 
 impl<'a> Reporter<'a> {
     pub(super) fn new(sink: &'a mut dyn TrialSink) -> Self {
-        Self { sink, pending_losses: VecDeque::new(), begun: now(), seconds_before: 0.0 }
+let pending_losses = VecDeque::new();
+        Self { sink, pending_losses, begun: now(), seconds_before: 0.0, memory_peak: 0 }
     }
 
     /// Seconds since training began, without the time between attempts.
@@ -64,6 +68,18 @@ impl<'a> Reporter<'a> {
         evaluations: &[Evaluation],
     ) -> Result<(), TrialError> {
         self.sink.evaluated(step, evaluations).map_err(TrialError::Sink)
+    }
+
+    /// Reports how much memory of its GPU the trial has needed, if that is more than before.
+    pub(super) fn report_memory(&mut self, device: Device) -> Result<(), TrialError> {
+        let Device::Cuda(gpu) = device else { return Ok(()) };
+        // A trial that cannot tell what it needs does not share its device.
+        let Ok(memory) = gpu_memory(gpu) else { return Ok(()) };
+        if memory.peak > self.memory_peak {
+            self.memory_peak = memory.peak;
+            self.sink.needed(&memory).map_err(TrialError::Sink)?;
+        }
+        Ok(())
     }
 
     /// Reports a file of the artifact store, or its digest alone.

@@ -142,6 +142,7 @@ pub(super) fn evaluate_step(
     }
     let evaluations = state.evaluate_all(step, &logits, &labels, reporter.seconds())?;
     reporter.report_evaluations(step, &evaluations)?;
+    reporter.report_memory(state.parameters.values().device())?;
     state.record_best(step, &evaluations, keep_selected)?;
     state.progress.evaluations.extend(evaluations);
     state.progress.evaluated = true;

@@ -10,6 +10,8 @@ use tch::{Reduction, TchError, Tensor};
 
 use super::evaluation::{EvalSplit, Snapshot, Trajectory, evaluate};
 use super::inputs::{Batch, BatchSource};
+#[cfg(debug_assertions)]
+use super::micro_batches::allocate_as_tests_ask;
 use super::micro_batches::{MicroBatches, Part};
 use super::{Network, Optimiser, Parameters};
 use crate::error::TrialError;
@@ -55,6 +57,8 @@ impl TrialState<'_> {
     pub(super) fn gradient(&mut self, batch: &Batch) -> Result<(Tensor, Tensor), TrialError> {
         let Self { network, parameters, micro_batches, .. } = self;
         let compute = |Part { from, count }| -> Result<_, TrialError> {
+            #[cfg(debug_assertions)]
+            allocate_as_tests_ask(count)?;
             let of_part = |tensor: &Tensor| tensor.f_narrow(0, from, count);
             let mask = batch.mask.as_ref().map(of_part).transpose()?;
             let logits = network.logits(&of_part(&batch.inputs)?, mask.as_ref(), Pass::Train)?;

@@ -27,6 +27,8 @@ pub struct ProcessOutput {
     pub evaluations: Vec<Evaluation>,
     pub artifacts: Vec<Artifact>,
     pub outcome: Option<Outcome>,
+    /// Images at a time, as the last fingerprint says.
+    pub micro_batch: Option<u32>,
     pub printed: String,
 }
 
@@ -66,7 +68,7 @@ pub struct TestFolders {
     pub store: PathBuf,
 }
 
-/// What ends a trial early; nothing does by default.
+/// What ends a trial early, or hampers it; nothing does by default.
 #[derive(Clone, Copy, Default)]
 pub struct Interruption {
     /// SIGKILL once it has reported its fingerprint.
@@ -75,6 +77,8 @@ pub struct Interruption {
     pub kill_at: Option<u64>,
     /// SIGTERM once it has reported this step.
     pub terminate_at: Option<u64>,
+    /// Memory is enough for so many images at a time.
+    pub images_max: Option<u32>,
 }
 
 /// What an agent would hand to the process of a trial.
@@ -98,7 +102,11 @@ pub fn assignment(spec: &FinetuneSpec, folders: &TestFolders, token: i64) -> Ass
 /// Runs the process of an assignment until it ends or is interrupted.
 pub fn run(assignment: &Assignment, interruption: Interruption) -> ProcessOutput {
     let assignment = Assignment { kill_at: interruption.kill_at, ..assignment.clone() };
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sortie-trainer"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie-trainer"));
+    if let Some(images) = interruption.images_max {
+        command.env("SORTIE_TEST_IMAGES_MAX", images.to_string());
+    }
+    let mut child = command
         .args(["trial", "cpu"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -125,7 +133,8 @@ pub fn run(assignment: &Assignment, interruption: Interruption) -> ProcessOutput
                 let pid = rustix::process::Pid::from_child(&child);
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
             }
-            Event::Handshake(_) | Event::Preparation(_) | Event::Fingerprint(_) | Event::Progress(_) => {}
+            Event::Fingerprint(fingerprint) => output.micro_batch = fingerprint.micro_batch,
+            Event::Handshake(_) | Event::Preparation(_) | Event::Progress(_) | Event::Memory(_) => {}
         }
     }
     let finished = child.wait_with_output().unwrap();

@@ -5,8 +5,6 @@ use std::process::ExitStatus;
 
 use sortie_core::job::{ErrorClass, Outcome};
 
-use crate::slots::TakenSlot;
-
 /// Bytes of a message; the coordinator keeps 4096.
 const MESSAGE_BYTES_MAX: usize = 2_000;
 
@@ -120,7 +118,8 @@ fn names_lack_of_memory(last_lines: &str) -> bool {
     phrases.iter().any(|phrase| last_lines.contains(phrase))
 }
 
-fn one_line(outcome: Outcome) -> Outcome {
+/// An outcome whose message is one line that the coordinator keeps.
+pub(crate) fn one_line(outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Failed { class, message } => {
             let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -173,19 +172,6 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 pub(crate) fn before_it_began() -> Outcome {
     let message = "the trainer that waited for a trial ended before it took this one".to_owned();
     Outcome::Failed { class: ErrorClass::Preempted, message }
-}
-
-/// An attempt whose device does not work any more: its worker uses it no more. While it has others, nothing is wrong with the machine as a
-/// whole.
-pub(crate) fn without_device(outcome: Outcome, taken: &TakenSlot) -> Outcome {
-    let device = &taken.slot().device;
-    let message = match outcome {
-        Outcome::Failed { class: ErrorClass::Device, message } if !taken.slot().visible.is_empty() => message,
-        other => return other,
-    };
-    tracing::error!(%device, reason = %message, "this device gets no more trials until the worker is started again");
-    let class = if taken.lose_device(&message) { ErrorClass::Preempted } else { ErrorClass::Device };
-    Outcome::Failed { class, message: format!("{device} does not work any more: {message}") }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use crate::attempt::artifacts::{ArtifactDestination, DestinationWatch};
 use crate::attempt::attempt_log::{AttemptLog, LastOutput};
 use crate::attempt::checkpoints::CheckpointKeeper;
+use crate::attempt::device;
 use crate::attempt::ending::{self, ProcessEnd};
 use crate::attempt::orders;
 use crate::attempt::outbox::Outbox;
@@ -34,7 +35,6 @@ use crate::launcher::{self, Trainer};
 use crate::machine::oom::OomKills;
 use crate::process::child::{Child, Message};
 use crate::process::launch::{self, ProgramFolder};
-use crate::process::waiting::WaitingTrainers;
 use crate::registry::{AttemptProgress, Entry, Order};
 use crate::slots::TakenSlot;
 use crate::state_dir::StateDir;
@@ -50,7 +50,6 @@ pub(crate) struct Shared {
     pub(crate) state_dir: StateDir,
     pub(crate) oom_kills: OomKills,
     pub(crate) destination: DestinationWatch,
-    pub(crate) waiting: WaitingTrainers,
 }
 
 type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
@@ -58,6 +57,7 @@ type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 /// An attempt while it runs.
 pub(crate) struct Attempt<'a> {
     shared: &'a Shared,
+    taken: &'a TakenSlot,
     is_command: bool,
     place: Arc<AttemptProgress>,
     orders: watch::Receiver<Order>,
@@ -79,7 +79,7 @@ pub(crate) struct Attempt<'a> {
     /// When the worker asked it to stop.
     handed_back_at: Option<Instant>,
     /// How the trainer that waits for the next trial in this slot is started, once this one has loaded everything.
-    next: Option<(usize, Command)>,
+    next: Option<Command>,
     /// Its process waited for it and has not answered yet.
     waited: bool,
 }
@@ -112,6 +112,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
     };
     let mut attempt = Attempt {
         shared,
+        taken,
         is_command: matches!(lease.spec.work, Work::Command(_)),
         place,
         orders,
@@ -132,7 +133,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
     let destination = shared.destination.found().await;
     let begun = Instant::now();
     let log = AttemptLog::new(log_path.clone());
-    let outcome = match attempt.start(&lease, taken, destination.as_ref(), log).await {
+    let outcome = match attempt.start(&lease, destination.as_ref(), log).await {
         Ok(mut child) => {
             tracing::info!(device = %slot.device, pid = child.pid(), "trial started");
             let _noted = shared.state_dir.running(child.pid());
@@ -144,7 +145,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
         tracing::info!("trial abandoned");
         return None;
     };
-    let outcome = ending::without_device(outcome, taken);
+    let outcome = device::without_faults_of(taken, outcome);
     match &outcome {
         Outcome::Succeeded => tracing::info!("trial succeeded"),
         Outcome::Diverged { step } => tracing::warn!(step, "trial diverged"),
@@ -171,11 +172,10 @@ impl Attempt<'_> {
     async fn start(
         &mut self,
         lease: &Lease,
-        taken: &TakenSlot,
         destination: Option<&ArtifactDestination>,
         log: AttemptLog,
     ) -> Result<Child, Outcome> {
-        let (config, slot) = (&self.shared.config, taken.slot());
+        let (config, slot) = (&self.shared.config, self.taken.slot());
         let (trainer, folder) =
             self.prepare(lease, destination).instrument(tracing::debug_span!("preparing")).await?;
         let store = destination.map(ArtifactDestination::url);
@@ -185,9 +185,8 @@ impl Attempt<'_> {
         }
         let mut waits = None;
         if let (Work::Finetune(settings), Some(trainer)) = (&lease.spec.work, &trainer) {
-            waits = self.shared.waiting.take(taken.index(), &launch.command);
-            let next = launch::trainer_command(config, slot, trainer, settings.precision);
-            self.next = Some((taken.index(), next));
+            waits = self.taken.take_waiting(&launch.command);
+            self.next = Some(launch::trainer_command(config, slot, trainer, settings.precision));
             self.waited = waits.is_some();
         }
         Child::spawn(launch, waits, log)
@@ -397,11 +396,12 @@ impl Attempt<'_> {
                 self.place.made(progress.step);
                 self.step = progress.step;
             }
+            Event::Memory(memory) => self.taken.measured(memory),
             Event::Outcome(ending) => self.reported = Some(ending),
             _ if self.discards_reports() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => {
-                if let Some((slot, command)) = self.next.take() {
-                    self.shared.waiting.start(slot, command, &self.shared.state_dir);
+                if let Some(command) = self.next.take() {
+                    self.taken.start_waiting(command, &self.shared.state_dir);
                 }
                 let code = Some(Box::new(Code::of_build(self.shared.config.launcher.build())));
                 self.outbox.fingerprint(Fingerprint { code, ..fingerprint }.into());

@@ -4,6 +4,7 @@ pub(crate) mod artifacts;
 pub(crate) mod attempt_log;
 pub(crate) mod checkpoints;
 mod code;
+mod device;
 pub(crate) mod ending;
 pub(crate) mod lease;
 pub(crate) mod lifecycle;

@@ -3,11 +3,15 @@
 //! GPUs are those that a probe found, in CUDA's own order; each trial gets the UUID of its GPU, because CUDA and the driver's
 //! tools number GPUs differently. Where no libtorch is needed, they are counted without one.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::str::FromStr;
 
 use sortie_core::pipe::{CudaDriver, Probe, cuda_version};
+
+/// The most slots of a worker.
+const SLOTS_MAX: u16 = 256;
 
 /// What `--devices` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,25 @@ impl FromStr for DeviceSelection {
     }
 }
 
+/// What `--slots` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotCount {
+    /// On a GPU as many trials as its memory holds and the processors feed; one on the CPU.
+    Auto,
+    /// So many in all.
+    Trials(u16),
+}
+
+impl FromStr for SlotCount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let count = text.parse().ok().filter(|count| (1..=SLOTS_MAX).contains(count)).map(Self::Trials);
+        let auto = (text == "auto").then_some(Self::Auto);
+        count.or(auto).ok_or_else(|| format!("must be auto, or a number from 1 to {SLOTS_MAX}"))
+    }
+}
+
 /// Runs one trial at a time on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -55,11 +78,33 @@ pub struct Slot {
     pub inside: &'static str,
 }
 
-/// Distributes slots over the chosen devices, one each unless `count` is given.
+/// The slots of a worker, and how they are used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotPlan {
+    /// As many as there may ever be trials at the same time.
+    pub slots: Vec<Slot>,
+    /// Whether trials share a device as far as its memory goes; otherwise all slots are used, whatever the trials need.
+    pub by_memory: bool,
+}
+
+impl SlotPlan {
+    /// How many devices it uses.
+    pub fn devices(&self) -> usize {
+        self.slots.iter().map(|slot| &slot.device).collect::<BTreeSet<_>>().len()
+    }
+}
+
+/// Distributes slots over the chosen devices. `processors`: those of this machine, of which each trial on a GPU that it shares keeps two
+/// busy: one starts its work there, and one makes its batches.
 ///
 /// # Errors
 /// One line that names a GPU that is not there.
-pub fn plan(selection: &DeviceSelection, gpus: &[String], count: Option<usize>) -> Result<Vec<Slot>, String> {
+pub fn plan(
+    selection: &DeviceSelection,
+    gpus: &[String],
+    count: SlotCount,
+    processors: usize,
+) -> Result<SlotPlan, String> {
     let chosen: Vec<usize> = match selection {
         DeviceSelection::Cpu => Vec::new(),
         DeviceSelection::All => (0..gpus.len()).collect(),
@@ -75,8 +120,16 @@ pub fn plan(selection: &DeviceSelection, gpus: &[String], count: Option<usize>) 
     if devices.is_empty() {
         devices.push(Slot { device: "cpu".to_owned(), visible: String::new(), inside: "cpu" });
     }
-    let count = count.unwrap_or(devices.len());
-    Ok(devices.into_iter().cycle().take(count).collect())
+    let by_memory = count == SlotCount::Auto && !devices[0].visible.is_empty();
+    let count = match count {
+        SlotCount::Trials(count) => usize::from(count),
+        SlotCount::Auto if by_memory => {
+            let most = usize::from(SLOTS_MAX) / devices.len();
+            devices.len() * (processors / 2 / devices.len()).clamp(1, most.max(1))
+        }
+        SlotCount::Auto => devices.len(),
+    };
+    Ok(SlotPlan { slots: devices.into_iter().cycle().take(count).collect(), by_memory })
 }
 
 /// The GPUs that trials of libtorch can use, as CUDA_VISIBLE_DEVICES would name them; none on a machine that has none. `visible` is the
@@ -186,9 +239,11 @@ mod tests {
         text.split(' ').map(str::to_owned).collect()
     }
 
-    fn devices(selection: &str, gpus: &[String], count: Option<usize>) -> Vec<(String, String)> {
-        let slots = plan(&selection.parse().unwrap(), gpus, count).unwrap();
-        slots.into_iter().map(|slot| (slot.device, slot.visible)).collect()
+    /// As many slots as there are devices where none are counted.
+    fn devices(selection: &str, gpus: &[String], count: Option<u16>) -> Vec<(String, String)> {
+        let (count, processors) = count.map_or((SlotCount::Auto, 1), |count| (SlotCount::Trials(count), 64));
+        let plan = plan(&selection.parse().unwrap(), gpus, count, processors).unwrap();
+        plan.slots.into_iter().map(|slot| (slot.device, slot.visible)).collect()
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -210,8 +265,45 @@ mod tests {
     }
 
     #[test]
+    fn auto_is_one_trial_on_the_cpu_and_what_the_processors_feed_on_gpus() {
+        let of = |selection: DeviceSelection, gpus: &str, processors: usize| {
+            let gpus: Vec<String> = gpus.split_whitespace().map(str::to_owned).collect();
+            let plan = plan(&selection, &gpus, SlotCount::Auto, processors).unwrap();
+            (plan.slots.len(), plan.devices(), plan.by_memory)
+        };
+        assert_eq!(of(DeviceSelection::All, "", 64), (1, 1, false));
+        assert_eq!(of(DeviceSelection::Cpu, "a b", 64), (1, 1, false));
+        for (gpus, processors, slots) in [
+            ("a", 16, 8),
+            ("a", 1, 1),
+            ("a b", 16, 8),
+            ("a b", 3, 2),
+            ("a b c d", 2_000, 256),
+            ("a b c", 14, 6),
+        ] {
+            let devices = gpus.split(' ').count();
+            assert_eq!(
+                of(DeviceSelection::All, gpus, processors),
+                (slots, devices, true),
+                "{gpus}, {processors}"
+            );
+        }
+        let fixed = plan(&DeviceSelection::All, &words("a b"), SlotCount::Trials(5), 64).unwrap();
+        assert_eq!((fixed.slots.len(), fixed.devices(), fixed.by_memory), (5, 2, false));
+        assert_eq!(
+            ("auto".parse(), "256".parse(), "1".parse()),
+            (Ok(SlotCount::Auto), Ok(SlotCount::Trials(256)), Ok(SlotCount::Trials(1)))
+        );
+        for bad in ["", "0", "257", "-1", "Auto", "two"] {
+            let refused = bad.parse::<SlotCount>().unwrap_err();
+            assert_eq!(refused, "must be auto, or a number from 1 to 256", "{bad}");
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_named() {
-        let refused = plan(&DeviceSelection::Cuda(vec![0, 3]), &words("0 1"), None).unwrap_err();
+        let missing = DeviceSelection::Cuda(vec![0, 3]);
+        let refused = plan(&missing, &words("0 1"), SlotCount::Auto, 1).unwrap_err();
         assert_eq!(refused, "cuda:3 is not there: this machine shows 2 GPUs");
         for bad in ["", "gpu", "cuda", "cuda:", "cuda:x", "cuda:0,", "cuda:-1", "cuda:0,0", "cpu,cuda:0"] {
             assert!(bad.parse::<DeviceSelection>().is_err(), "{bad}");
@@ -238,7 +330,7 @@ mod tests {
             gpus,
             ["GPU-5b0e4a4c-68db-d210-dea5-af3a27e668ac", "GPU-0a5f09ac-d0d4-5b10-92ae-50466aa5438f"]
         );
-        let slots = plan(&DeviceSelection::All, &gpus, None).unwrap();
+        let slots = plan(&DeviceSelection::All, &gpus, SlotCount::Auto, 1).unwrap().slots;
         assert!((smallest_gpu_gib(&slots, &probe) - 14.748).abs() < 0.001);
         assert_eq!(
             (smallest_gpu_gib(&slots[..1], &probe).round(), smallest_gpu_gib(&[], &probe)),

@@ -9,7 +9,9 @@ mod environment;
 mod find;
 mod probe;
 
-pub use devices::{DeviceSelection, Slot, gpus_without_libtorch, plan, smallest_gpu_gib, usable_gpus};
+pub use devices::{
+    DeviceSelection, Slot, SlotCount, SlotPlan, gpus_without_libtorch, plan, smallest_gpu_gib, usable_gpus,
+};
 pub use environment::environment;
 pub(crate) use find::find_in_background;
 pub use find::{LaunchError, Launcher, Trainer};

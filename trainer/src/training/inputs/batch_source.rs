@@ -1,5 +1,6 @@
 //! Decides which images and masks are in each batch, and makes the batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sortie_core::finetune::{FinetuneSpec, OutTransform};
@@ -17,6 +18,9 @@ use sortie_data::{BilinearResizer, Images, Resized, SharedArray};
 /// Images per evaluation batch, as in the reference code; the last one of a split may be smaller, no image is dropped.
 pub(crate) const EVALUATION_BATCH: usize = 128;
 
+/// Evaluation batches of features are kept up to this size in all.
+const KEPT_BYTES_MAX: usize = 256 << 20;
+
 /// A batch of network inputs.
 pub(crate) struct Batch {
     /// [n, 3, side, side], or [n, features] where features are computed once for the whole trial.
@@ -25,6 +29,15 @@ pub(crate) struct Batch {
     pub(crate) labels: Tensor,
     /// The dropout mask of a training step, [n, width]; none at rate 0 and in evaluation.
     pub(crate) mask: Option<Tensor>,
+}
+
+impl Batch {
+    /// The same tensors, which nobody changes.
+    fn share(&self) -> Self {
+        let Self { inputs, labels, mask } = self;
+        let mask = mask.as_ref().map(Tensor::shallow_clone);
+        Self { inputs: inputs.shallow_clone(), labels: labels.shallow_clone(), mask }
+    }
 }
 
 /// Names a batch.
@@ -48,6 +61,31 @@ pub(crate) struct BatchSource {
     pub(crate) width: i64,
     /// Features of all images, computed once, instead of the images.
     pub(crate) features: Option<SharedArray>,
+}
+
+/// Makes batches. Those of features that are evaluated are the same every time, so they are made once.
+#[derive(Default)]
+pub(super) struct BatchMaker {
+    kept: BTreeMap<(EvalSplit, usize), Batch>,
+    kept_bytes: usize,
+}
+
+impl BatchMaker {
+    pub(super) fn make(&mut self, source: &BatchSource, request: BatchRequest) -> Result<Batch, TrialError> {
+        let (BatchRequest::Evaluate { eval_split, from, .. }, Some(_)) = (request, &source.features) else {
+            return source.make(request);
+        };
+        if let Some(batch) = self.kept.get(&(eval_split, from)) {
+            return Ok(batch.share());
+        }
+        let batch = source.make(request)?;
+        let bytes = batch.inputs.numel() * size_of::<f32>();
+        if self.kept_bytes + bytes <= KEPT_BYTES_MAX {
+            self.kept_bytes += bytes;
+            self.kept.insert((eval_split, from), batch.share());
+        }
+        Ok(batch)
+    }
 }
 
 impl BatchSource {
@@ -103,7 +141,7 @@ impl BatchSource {
         requests
     }
 
-    pub(super) fn make(&self, request: BatchRequest) -> Result<Batch, TrialError> {
+    fn make(&self, request: BatchRequest) -> Result<Batch, TrialError> {
         match request {
             BatchRequest::Train { step } => self.training_batch(step),
             BatchRequest::Evaluate { step, eval_split, from, to } => {

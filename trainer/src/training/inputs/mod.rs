@@ -9,6 +9,7 @@ mod prefetcher;
 mod resize;
 
 pub use augment::{Augmentation, Crop, Jitter};
+use batch_source::BatchMaker;
 pub(super) use batch_source::{Batch, BatchRequest, BatchSource, EVALUATION_BATCH, resize_image};
 pub use normaliser::{Normaliser, Sample, draw_batch};
 pub(super) use prefetcher::Prefetcher;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tch::Device;
 
 use super::super::stopwatch::now;
-use super::{Batch, BatchRequest, BatchSource};
+use super::{Batch, BatchMaker, BatchRequest, BatchSource};
 use crate::error::TrialError;
 use crate::libtorch;
 
@@ -40,8 +40,9 @@ impl Prefetcher {
                 let _ = outbox.send(Err(error.into()));
                 return;
             }
+            let mut maker = BatchMaker::default();
             for request in requests {
-                let batch = source.make(request).and_then(|batch| {
+                let batch = maker.make(&source, request).and_then(|batch| {
                     gpu.map_or(Ok(()), libtorch::finish_stream)?;
                     Ok((request, batch))
                 });

@@ -1,7 +1,7 @@
 //! A backbone, dropout and a fresh last layer (docs/protocol.md, "Model").
 
 use sortie_core::finetune::{BatchNorm, Finetune, Settings};
-use tch::{Device, Kind, TchError, Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 
 use super::block_mixture::{BLOCKS, BlockMixture, Statistics, no_blocks};
 use super::dropout;
@@ -48,9 +48,7 @@ impl Network {
         device: Device,
     ) -> Result<Self, TchError> {
         let blocks = if settings.finetune == Finetune::Linear {
-            // A pass of a small image gives the width of the blocks.
-            let image = Tensor::f_zeros([1, 3, 64, 64], (Kind::Float, device))?;
-            Some(no_grad(|| backbone.block_features(&image))?.ok_or_else(no_blocks)?.size()[2])
+            Some(backbone.block_width().ok_or_else(no_blocks)?)
         } else {
             None
         };
