@@ -17,7 +17,7 @@ use crate::libtorch::{PendingValue, gpu_memory};
 /// Reports to a sink, and holds the losses that the device has not delivered yet.
 pub(super) struct Reporter<'a> {
     sink: &'a mut dyn TrialSink,
-/// Losses of the last updates and when those were made, in seconds. They are not part of the progress yet.
+    /// Losses of the last updates and when those were made, in seconds. They are not part of the progress yet.
     pending_losses: VecDeque<(PendingValue, f64)>,
     begun: Instant,
     /// The time of the attempts that this one goes on from, in seconds.
@@ -28,7 +28,7 @@ pub(super) struct Reporter<'a> {
 
 impl<'a> Reporter<'a> {
     pub(super) fn new(sink: &'a mut dyn TrialSink) -> Self {
-let pending_losses = VecDeque::new();
+        let pending_losses = VecDeque::new();
         Self { sink, pending_losses, begun: now(), seconds_before: 0.0, memory_peak: 0 }
     }
 
