@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_artifacts::{ArtifactError, ArtifactStore};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::grpc::{self, Coordinator, Offer};
+use crate::listener::{Limits, Listener};
 use crate::store::{DatabaseUrl, OpenOptions, Settings, Store, StoreError};
 use crate::{presence, reaper};
 
@@ -19,8 +18,6 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 const LOSS_GRACE: Duration = Duration::from_secs(1);
 /// How long an artifact store may take to answer at the start.
 const STORE_ANSWERS: Duration = Duration::from_secs(30);
-/// Connections whose other end vanished are noticed after about this long.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// What a coordinator needs to know.
 #[derive(Clone, Debug)]
@@ -77,9 +74,6 @@ pub enum ServeError {
         "the task that writes to the database ended; what was acknowledged is safe, start again and report this"
     )]
     Writer,
-    /// The transport failed.
-    #[error("server: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// It is not the source of the error: its text is a part of it already.
@@ -92,7 +86,7 @@ impl From<ArtifactError> for ServeError {
 /// A coordinator that has its database and its port, and answers once it [`runs`](Server::run).
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
     coordinator: Arc<Coordinator>,
     stop: watch::Sender<bool>,
 }
@@ -107,11 +101,11 @@ impl Server {
         if !address.ip().is_loopback() && !config.insecure {
             return Err(ServeError::Exposed(address));
         }
-        let listener =
-            TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
+        let listener = Listener::bind(address, Limits::of_this_process()).await;
+        let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
         let settings = Settings { lease: config.lease };
         let store = Arc::new(Store::open(&config.database, &config.options, settings).await?);
-        if let Ok(address) = listener.local_addr() {
+        if let Ok(address) = listener.address() {
             presence::announce(&config.database, address);
         }
         let artifacts = match &config.artifacts {
@@ -137,30 +131,21 @@ impl Server {
     /// # Errors
     /// What the system says.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listener.address()
     }
 
     /// Answers until `stop` ends; then lets what runs end, within a few seconds, and closes the database.
     ///
     /// # Errors
-    /// [`ServeError::Transport`]; [`StoreError::Lost`] when the database is not any more what was opened: from then on nothing is
+    /// [`ServeError::Writer`]; [`StoreError::Lost`] when the database is not any more what was opened: from then on nothing is
     /// acknowledged.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { listener, coordinator, stop: stopping } = self;
         let reaper = tokio::spawn(reaper::run(Arc::clone(&coordinator.store)));
-        let mut asked_to_stop = stopping.subscribe();
-        let server = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .tcp_nodelay(true)
-            .add_routes(grpc::routes(&coordinator))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
-                // An error means that the sender is gone: then there is nothing to wait for either.
-                let _ = asked_to_stop.wait_for(|&stop| stop).await;
-            });
+        let server = listener.serve(grpc::routes(&coordinator), stopping.subscribe());
         let mut server = std::pin::pin!(server);
         let ended = tokio::select! {
-            ended = &mut server => ended.map_err(ServeError::from),
+            () = &mut server => Ok(()),
             () = coordinator.store.ended() => return Err(ServeError::Writer),
             reason = coordinator.store.lost() => {
                 // Who waits for an answer learns why there is none.
@@ -170,7 +155,8 @@ impl Server {
             }
             () = stop => {
                 stopping.send_replace(true);
-                tokio::time::timeout(STOP_GRACE, server).await.unwrap_or(Ok(())).map_err(ServeError::from)
+                let _ = tokio::time::timeout(STOP_GRACE, server).await;
+                Ok(())
             }
         };
         reaper.abort();
@@ -196,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_whose_writer_ended_says_so_instead_of_refusing_for_ever() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), Limits::of_this_process()).await.unwrap();
         let store = Arc::new(Store::without_writer(Settings { lease: Duration::from_secs(10) }));
         let (stop, stopping) = watch::channel(false);
         let server = Server {
