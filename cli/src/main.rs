@@ -9,6 +9,7 @@ mod folders;
 mod fonts;
 mod hidden;
 mod home;
+mod identity;
 mod logging;
 mod machine;
 mod measured;
@@ -39,7 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 ///
 /// Settings come from flags, then from SORTIE_* environment variables, then from `sortie.toml` in the working directory (but for
 /// `sortie worker`), then from `sortie/sortie.toml` in the XDG configuration folder (~/.config). Flags that have a variable can stand in
-/// the files, such as `coordinator = "http://127.0.0.1:7070"`, except --allow-commands. Switches are 1, true, yes, on or 0, false, no,
+/// the files, such as `lease = 30`, except --allow-commands, and access, coordinator and insecure in a working directory's file. Switches are 1, true, yes, on or 0, false, no,
 /// off; an empty value is not set; `~` is the home folder. Exit codes: 0 done, 1 refused or failed with one line on stderr, 2 wrong
 /// usage.
 #[derive(Debug, Parser)]
@@ -96,6 +97,8 @@ enum Command {
     Backup(commands::backup::Arguments),
     Restore(commands::restore::Arguments),
     #[command(subcommand)]
+    Access(commands::access::Command),
+    #[command(subcommand)]
     Data(commands::data::Command),
     Weights(commands::weights::Arguments),
     Evaluate(Box<commands::evaluate::Arguments>),
@@ -140,6 +143,7 @@ fn run_alone(command: &Command) -> Option<anyhow::Result<ExitCode>> {
     match command {
         Command::Synthetic(arguments) => Some(commands::synthetic::run(arguments)),
         Command::Data(command) => Some(commands::data::run(command)),
+        Command::Access(command) => done(commands::access::run(command)),
         Command::Weights(arguments) => done(commands::weights::run(arguments)),
         Command::Evaluate(arguments) => done(commands::evaluate::run(arguments)),
         Command::Bench(command) => done(commands::bench::run(command)),
@@ -172,7 +176,7 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         worker, workers,
     };
     match command {
-        Command::Run(arguments) => return run::run(&arguments).await,
+        Command::Run(arguments) => return run::run(&arguments, connection).await,
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
         Command::Worker(arguments) => return worker::run(&arguments, connection).await,
         Command::Plan(arguments) => plan::run(&arguments, connection).await,
@@ -207,6 +211,7 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         Command::Restore(arguments) => restore::run(&arguments).await,
         Command::Synthetic(_)
         | Command::Data(_)
+        | Command::Access(_)
         | Command::Weights(_)
         | Command::Evaluate(_)
         | Command::Bench(_) => {

@@ -1,10 +1,11 @@
 //! A coordinator that may open few files, and many silent connections.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+use sortie_testkit::programs::isolated;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ impl Coordinator {
     fn start(database: &str) -> Self {
         let program = env!("CARGO_BIN_EXE_sortie");
         let script = format!("ulimit -n {FILES}; exec {program} serve --listen 127.0.0.1:0 --db {database}");
-        let mut command = Command::new("sh");
+        let mut command = isolated("sh");
         let mut child =
             command.args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -33,7 +34,7 @@ impl Coordinator {
     }
 
     fn status(&self) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command.args(["--coordinator", &self.url, "status"]).stdin(Stdio::null()).output().unwrap()
     }
 

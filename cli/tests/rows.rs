@@ -1,12 +1,15 @@
 //! Tables and rows of a sweep that a real coordinator holds: whatever the way, the numbers are those that its worker told.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+use sortie_testkit::programs::{isolated, state_home};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 
 use serde_json::{Value, json};
+use sortie_access::{Link, State};
+use sortie_core::access::Role;
 use sortie_proto::v1;
 use sortie_proto::v1::complete_request::Outcome;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
@@ -24,8 +27,14 @@ struct Coordinator {
 impl Coordinator {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.env_clear().args(["serve", "--stop-on-stdin-close", "--listen", "127.0.0.1:0", "--db"]);
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
+        command.env_clear().env("XDG_STATE_HOME", state_home()).args([
+            "serve",
+            "--stop-on-stdin-close",
+            "--listen",
+            "127.0.0.1:0",
+            "--db",
+        ]);
         command.arg(format!("sqlite://{}", folder.path().join("sortie.db").display()));
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -40,9 +49,10 @@ impl Coordinator {
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command
             .env_clear()
+            .env("XDG_STATE_HOME", state_home())
             .args(["--coordinator", &self.url])
             .args(words)
             .stdin(Stdio::null())
@@ -79,9 +89,17 @@ impl Drop for Coordinator {
     }
 }
 
+/// A connection to a coordinator, as an operator.
+async fn link(url: &str) -> Link {
+    let identity = State::new(state_home().join("sortie")).identity_or_new().unwrap();
+    let target =
+        identity.target(Role::Operator, url.trim_start_matches("https://").parse().unwrap()).unwrap();
+    target.connect().await.unwrap()
+}
+
 /// A worker that makes its numbers up.
 async fn work(url: &str) {
-    let mut service = WorkerServiceClient::connect(url.to_owned()).await.unwrap();
+    let mut service = WorkerServiceClient::new(link(url).await);
     let (version, worker_id) = (Some(v1::Version::ours("test")), "w".to_owned());
     let register = v1::RegisterRequest {
         version,

@@ -1,14 +1,19 @@
 //! Where settings come from, with the real program: flags, variables, the working directory's file, the user's file.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+use sortie_testkit::programs::isolated;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Nobody listens on these ports, so that the error names the coordinator that was chosen.
 fn asks(folder: &Path, words: &[&str], environment: &[(&str, &str)]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-    command.env_clear().env("XDG_CONFIG_HOME", folder.join("config")).envs(environment.iter().copied());
+    let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
+    command
+        .env_clear()
+        .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("SORTIE_INSECURE", "1")
+        .envs(environment.iter().copied());
     let output = command.args(words).current_dir(folder).stdin(Stdio::null()).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!error.contains("panicked"), "{error}");
@@ -29,15 +34,17 @@ fn flags_then_variables_then_the_folders_file_then_the_users() {
         "{}",
         asks(folder, &["status"], &[])
     );
-    fs::write(folder.join("sortie.toml"), coordinator(2)).unwrap();
-    assert!(asks(folder, &["status"], &[]).starts_with(&unreachable(2)));
+    // A folder that somebody else made does not decide where this user connects.
+    fs::write(folder.join("sortie.toml"), format!("{}lease = 77", coordinator(2))).unwrap();
+    let answer = asks(folder, &["status"], &[]);
+    assert!(answer.starts_with("1 warning: sortie.toml: coordinator is ignored"), "{answer}");
+    assert!(answer.contains(&unreachable(1)[2..]), "{answer}");
     let variable = [("SORTIE_COORDINATOR", "http://127.0.0.1:3")];
-    assert!(asks(folder, &["status"], &variable).starts_with(&unreachable(3)));
-    assert!(
-        asks(folder, &["status", "--coordinator", "http://127.0.0.1:4"], &variable)
-            .starts_with(&unreachable(4))
-    );
-    assert!(asks(folder, &["status", "--help"], &[]).contains("http://127.0.0.1:2]"));
+    assert!(asks(folder, &["status"], &variable).contains(&unreachable(3)[2..]));
+    let flag = asks(folder, &["status", "--coordinator", "http://127.0.0.1:4"], &variable);
+    assert!(flag.contains(&unreachable(4)[2..]), "{flag}");
+    assert!(asks(folder, &["status", "--help"], &[]).contains("http://127.0.0.1:1]"));
+    assert!(asks(folder, &["serve", "--help"], &[]).contains("[default: 77]"));
 }
 
 #[test]
@@ -45,7 +52,10 @@ fn a_bad_file_is_one_line_and_does_not_hide_the_help() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for (text, said) in [
-        ("colour = \"red\"", "1 error: sortie.toml: colour is no setting; allowed: cache, coordinator, "),
+        (
+            "colour = \"red\"",
+            "1 error: sortie.toml: colour is no setting; allowed: access, advertise, cache, coordinator, ",
+        ),
         (
             "lease = \"long\"",
             "1 error: sortie.toml: lease = \"long\" is not allowed: invalid value 'long' for '--lease <SECONDS>'",
@@ -69,13 +79,10 @@ fn a_bad_file_is_one_line_and_does_not_hide_the_help() {
 fn variables_are_spelled_as_people_spell_them() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    // The address is refused before the database is opened, unless the switch is on.
-    let serve = ["serve", "--listen", "0.0.0.0:0", "--db", "nowhere/a.db"];
-    let said = |insecure| asks(folder, &serve, &[("SORTIE_INSECURE", insecure)]);
-    assert!(
-        ["", "0", "False", "off"].iter().all(|off| said(off).contains("can be reached from other machines"))
-    );
-    assert!(["1", "true", "YES", "on"].iter().all(|on| said(on).contains("nowhere/a.db")));
+    let status = ["status", "--coordinator", "http://127.0.0.1:1"];
+    let said = |insecure| asks(folder, &status, &[("SORTIE_INSECURE", insecure)]);
+    assert!(["", "0", "False", "off"].iter().all(|off| said(off).contains("add --insecure")));
+    assert!(["1", "true", "YES", "on"].iter().all(|on| said(on).contains("cannot reach")));
     let answer = asks(folder, &["status"], &[("SORTIE_INSECURE", "maybe")]);
     assert!(
         answer.starts_with("2 error: invalid value 'maybe' for '--insecure, set by SORTIE_INSECURE': allowed: 1, true, yes, on, "),

@@ -11,7 +11,7 @@ use sortie_core::secret;
 use toml::Value;
 
 use super::values::{is_switch, switch};
-use crate::hidden;
+use crate::{hidden, output};
 
 /// The command that runs as a trial: it depends on nothing of the place where it was started.
 pub const TRIAL_PROGRAM: &str = "synthetic";
@@ -19,16 +19,28 @@ pub const TRIAL_PROGRAM: &str = "synthetic";
 /// A worker depends on nothing of the folder that it was started in: it reads the user's file only.
 const WORKER: &str = "worker";
 
-/// Reads the files that are there and gives the command their values as defaults.
+/// Only the user's own file decides where this program connects and what it trusts: a folder may be somebody else's clone.
+const OF_USER: [&str; 3] = ["access", "coordinator", "insecure"];
+
+/// A settings file.
+struct SettingsFile {
+    path: String,
+    text: String,
+    /// The user's own one, not that of the working directory.
+    is_users: bool,
+}
+
+/// Reads the files that are there and gives the command their values as defaults. What is ignored is said.
 ///
 /// # Errors
 /// One line that names the file and the key.
 pub fn with_files(command: Command) -> Result<Command> {
     let folders_file = (!is_worker(&command)).then(|| PathBuf::from("sortie.toml"));
     let mut files = Vec::new();
-    for path in [folders_file, user_file()].into_iter().flatten() {
+    let paths = [(folders_file, false), (user_file(), true)];
+    for (path, is_users) in paths.into_iter().filter_map(|(path, is_users)| Some((path?, is_users))) {
         match std::fs::read_to_string(&path) {
-            Ok(text) => files.push((path.display().to_string(), text)),
+            Ok(text) => files.push(SettingsFile { path: path.display().to_string(), text, is_users }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(error)
@@ -36,7 +48,9 @@ pub fn with_files(command: Command) -> Result<Command> {
             }
         }
     }
-    with_defaults(command, &files)
+    let (command, ignored) = with_defaults(command, &files)?;
+    ignored.iter().for_each(|line| output::note(line));
+    Ok(command)
 }
 
 fn user_file() -> Option<PathBuf> {
@@ -52,11 +66,12 @@ fn is_worker(command: &Command) -> bool {
     matches.is_ok_and(|matches| matches.subcommand_name() == Some(WORKER))
 }
 
-/// The first file that has a key decides. An empty value decides nothing.
-fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command> {
+/// The first file that has a key decides. An empty value decides nothing. Also gives a line for each value that is ignored.
+fn with_defaults(command: Command, files: &[SettingsFile]) -> Result<(Command, Vec<String>)> {
     let known = settings(&command);
     let mut defaults: BTreeMap<String, &'static str> = BTreeMap::new();
-    for (path, text) in files {
+    let mut ignored = Vec::new();
+    for SettingsFile { path, text, is_users } in files {
         let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             let line =
                 text[..error.span().map_or(0, |span| span.start.min(text.len()))].lines().count().max(1);
@@ -73,13 +88,15 @@ fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command
             let text = read(arg, &key, &value).with_context(|| {
                 format!("{path}: {key} = {} is not allowed", hidden::value(arg, &value.to_string()))
             })?;
-            if let Some(text) = text {
+            if !is_users && OF_USER.contains(&key.as_str()) {
+                ignored.push(format!("warning: {path}: {key} is ignored: only the settings file in your configuration folder may set it"));
+            } else if let Some(text) = text {
                 // Defaults live as long as the program does.
                 defaults.entry(key).or_insert_with(|| text.leak());
             }
         }
     }
-    Ok(with_default_values(command, &defaults))
+    Ok((with_default_values(command, &defaults), ignored))
 }
 
 /// Also for commands below commands, such as `data cache`.
@@ -149,12 +166,26 @@ mod tests {
     }
 
     fn with(files: &[&str]) -> Result<Command> {
-        let files: Vec<_> = files
-            .iter()
-            .enumerate()
-            .map(|(index, text)| (format!("{index}.toml"), (*text).to_owned()))
-            .collect();
-        with_defaults(command(), &files)
+        let users = |(index, text): (usize, &&str)| SettingsFile {
+            path: format!("{index}.toml"),
+            text: (*text).to_owned(),
+            is_users: true,
+        };
+        let files: Vec<_> = files.iter().enumerate().map(users).collect();
+        with_defaults(command(), &files).map(|(command, _)| command)
+    }
+
+    #[test]
+    fn a_folder_does_not_decide_where_to_connect() {
+        let text = "coordinator = \"http://far\"\ninsecure = true\nlease = 7".to_owned();
+        let file = SettingsFile { path: "sortie.toml".to_owned(), text, is_users: false };
+        let (command, ignored) = with_defaults(command(), &[file]).unwrap();
+        assert_eq!(ignored.len(), 2, "{ignored:?}");
+        assert!(ignored[0].starts_with("warning: sortie.toml: coordinator is ignored"), "{ignored:?}");
+        let matches = command.try_get_matches_from(["sortie", "serve"]).unwrap();
+        let serve = matches.subcommand_matches("serve").unwrap();
+        assert_eq!(serve.get_one::<String>("coordinator").unwrap(), "built in");
+        assert!(!serve.get_flag("insecure") && *serve.get_one::<u64>("lease").unwrap() == 7);
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Agent {
         let folder = tempfile::tempdir().unwrap();
         let program = write_script(folder.path(), script);
         let config = AgentConfig {
-            coordinator: sortie_proto::endpoint::coordinator_uri(&fake.url(), false).unwrap().into(),
+            coordinator: sortie_access::Target::insecure(fake.address.to_string().parse().unwrap()),
             data: folder.path().to_owned(),
             cache: folder.path().to_owned(),
             slots: launcher::plan(&devices, &gpus, None).unwrap(),

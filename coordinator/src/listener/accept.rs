@@ -3,15 +3,17 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,6 +22,7 @@ use tonic::codegen::Service as _;
 
 use super::admission::{Admission, Admitted};
 use super::body::Budget;
+use super::door::Door;
 use super::http;
 use super::limits::{self, Limits};
 
@@ -28,12 +31,17 @@ use super::limits::{self, Limits};
 pub(crate) struct Listener {
     socket: TcpListener,
     limits: Limits,
+    door: Option<Arc<Door>>,
 }
 
 impl Listener {
-    /// Takes the port; port 0 takes a free one.
-    pub(crate) async fn bind(address: SocketAddr, limits: Limits) -> io::Result<Self> {
-        Ok(Self { socket: TcpListener::bind(address).await?, limits })
+    /// Takes the port; port 0 takes a free one. Without a door everybody may do everything, on connections that are not encrypted.
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        limits: Limits,
+        door: Option<Arc<Door>>,
+    ) -> io::Result<Self> {
+        Ok(Self { socket: TcpListener::bind(address).await?, limits, door })
     }
 
     /// Where it listens.
@@ -43,7 +51,7 @@ impl Listener {
 
     /// Answers until `stopping` is true, and then until the requests that run have ended. Dropping it ends all connections at once.
     pub(crate) async fn serve(self, grpc: tonic::service::Routes, stopping: watch::Receiver<bool>) {
-        let Self { socket, limits } = self;
+        let Self { socket, limits, door } = self;
         let admission = Admission::new(&limits);
         let server = Arc::new(Connections {
             grpc: grpc.prepare().into_axum_router(),
@@ -51,6 +59,8 @@ impl Listener {
             builder: builder(&limits),
             budget: Budget::new(&limits),
             limits,
+            door,
+            refusals: Mutex::default(),
         });
         let mut connections = JoinSet::new();
         let mut said = Said::default();
@@ -122,6 +132,8 @@ struct Connections {
     builder: Builder<TokioExecutor>,
     budget: Budget,
     limits: Limits,
+    door: Option<Arc<Door>>,
+    refusals: Mutex<Said>,
 }
 
 impl Connections {
@@ -144,10 +156,29 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection without TCP_NODELAY");
         }
-        let service = service_fn(|request: Request<Incoming>| {
-            admitted.has_spoken();
-            self.answer(request)
-        });
+        let Some(door) = &self.door else {
+            return self.serve_requests(stream, &admitted, silence, stopping).await;
+        };
+        let encrypted = tokio::select! {
+            encrypted = door.accept(stream) => encrypted,
+            () = &mut silence => return,
+            () = told_to_stop(&mut stopping) => return,
+        };
+        match encrypted {
+            Ok(stream) => self.serve_requests(stream, &admitted, silence, stopping).await,
+            Err(error) => tracing::debug!(%error, "a connection that is not encrypted as ours are"),
+        }
+    }
+
+    /// Serves what comes over a connection, until `silence` is over if nothing has come until then.
+    async fn serve_requests(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        admitted: &Admitted,
+        mut silence: Pin<&mut impl Future<Output = ()>>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let service = service_fn(|request: Request<Incoming>| self.answer(admitted, request));
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let (mut is_silent, mut is_stopping) = (true, false);
         loop {
@@ -175,15 +206,49 @@ impl Connections {
         }
     }
 
-    /// Answers a request, by its kind.
+    /// Answers a request, by its kind. Only one that is allowed makes the connection one that has spoken.
     fn answer(
         &self,
+        admitted: &Admitted,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<axum::body::Body>, Infallible>> + use<> {
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
         let kind = request.headers().get(header::CONTENT_TYPE);
         let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
-        router.call(request.map(|body| self.budget.body(body)))
+        let refused = if is_grpc { self.refuse_call(&request) } else { self.refuse_path(&request) };
+        let answer = match refused {
+            Some(refusal) => Err(refusal),
+            None => {
+                admitted.has_spoken();
+                let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
+                Ok(router.call(request.map(|body| self.budget.body(body))))
+            }
+        };
+        async {
+            match answer {
+                Ok(answer) => answer.await,
+                Err(refusal) => Ok(refusal),
+            }
+        }
+    }
+
+    /// The refusal of a call that the request's token does not allow.
+    fn refuse_call(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let refusal = self.door.as_ref()?.check_call(request.headers(), request.uri().path()).err()?;
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.warn(|| {
+            tracing::warn!(
+                reason = refusal.message(),
+                "a call is refused; further ones of this minute are not logged"
+            )
+        });
+        Some(refusal.into_http())
+    }
+
+    /// The refusal of a path that needs a token.
+    fn refuse_path(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let is_known = self.door.as_ref().is_some_and(|door| door.role(request.headers()).is_some());
+        let is_allowed = is_known || http::is_open(request.uri().path());
+        (!is_allowed).then(http::unauthorized)
     }
 }
 

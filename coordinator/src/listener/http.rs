@@ -3,17 +3,21 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 
-/// The paths that need no token. Every other one is answered alike, known or not.
+/// The paths that need no token.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Whether a path needs no token.
+pub(super) fn is_open(path: &str) -> bool {
+    OPEN.contains(&path)
+}
+
+/// What there is.
 pub(super) fn routes(stopping: watch::Receiver<bool>) -> Router {
-    Router::new()
-        .route("/healthz", get(healthy))
-        .route("/readyz", get(ready))
-        .fallback(unauthorized)
-        .with_state(stopping)
+    Router::new().route(OPEN[0], get(healthy)).route(OPEN[1], get(ready)).with_state(stopping)
 }
 
 /// The process runs and answers.
@@ -29,6 +33,8 @@ async fn ready(State(stopping): State<watch::Receiver<bool>>) -> impl IntoRespon
     (StatusCode::OK, "ready\n")
 }
 
-async fn unauthorized() -> impl IntoResponse {
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "a token is needed\n")
+/// The answer to every other path without a token, known or not.
+pub(super) fn unauthorized() -> Response {
+    let answer = (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "a token is needed\n");
+    answer.into_response()
 }

@@ -4,10 +4,12 @@
 mod accept;
 mod admission;
 mod body;
+mod door;
 mod http;
 mod limits;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use accept::Listener;
+pub(crate) use door::Door;
 pub(crate) use limits::Limits;

@@ -37,7 +37,7 @@ struct Running {
 
 impl Running {
     async fn start(limits: Limits) -> Self {
-        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), limits).await.unwrap();
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), limits, None).await.unwrap();
         let address = listener.address().unwrap();
         let (stop, stopping) = watch::channel(false);
         let store = Arc::new(Store::without_writer(Settings { lease: LONG }));
