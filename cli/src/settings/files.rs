@@ -16,31 +16,24 @@ use crate::{hidden, output};
 /// The command that runs as a trial: it depends on nothing of the place where it was started.
 pub const TRIAL_PROGRAM: &str = "synthetic";
 
+/// What decides whom a program talks to, and with which rights: only the user's own file may say it. A folder's file may have come with a
+/// repository that someone else wrote.
+const USERS_OWN: [&str; 3] = ["access", "coordinator", "insecure"];
+
 /// A worker depends on nothing of the folder that it was started in: it reads the user's file only.
 const WORKER: &str = "worker";
 
-/// Only the user's own file decides where this program connects and what it trusts: a folder may be somebody else's clone.
-const OF_USER: [&str; 3] = ["access", "coordinator", "insecure"];
-
-/// A settings file.
-struct SettingsFile {
-    path: String,
-    text: String,
-    /// The user's own one, not that of the working directory.
-    is_users: bool,
-}
-
-/// Reads the files that are there and gives the command their values as defaults. What is ignored is said.
+/// Reads the files that are there and gives the command their values as defaults.
 ///
 /// # Errors
 /// One line that names the file and the key.
 pub fn with_files(command: Command) -> Result<Command> {
     let folders_file = (!is_worker(&command)).then(|| PathBuf::from("sortie.toml"));
     let mut files = Vec::new();
-    let paths = [(folders_file, false), (user_file(), true)];
-    for (path, is_users) in paths.into_iter().filter_map(|(path, is_users)| Some((path?, is_users))) {
+    let places = [(folders_file, Origin::Folder), (user_file(), Origin::User)];
+    for (path, origin) in places.into_iter().filter_map(|(path, origin)| Some((path?, origin))) {
         match std::fs::read_to_string(&path) {
-            Ok(text) => files.push(SettingsFile { path: path.display().to_string(), text, is_users }),
+            Ok(text) => files.push(SettingsFile { path: path.display().to_string(), text, origin }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(error)
@@ -51,6 +44,22 @@ pub fn with_files(command: Command) -> Result<Command> {
     let (command, ignored) = with_defaults(command, &files)?;
     ignored.iter().for_each(|line| output::note(line));
     Ok(command)
+}
+
+/// A settings file.
+struct SettingsFile {
+    path: String,
+    text: String,
+    origin: Origin,
+}
+
+/// Whose file it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It lies in the working directory.
+    Folder,
+    /// It lies in the user's configuration folder.
+    User,
 }
 
 fn user_file() -> Option<PathBuf> {
@@ -66,12 +75,12 @@ fn is_worker(command: &Command) -> bool {
     matches.is_ok_and(|matches| matches.subcommand_name() == Some(WORKER))
 }
 
-/// The first file that has a key decides. An empty value decides nothing. Also gives a line for each value that is ignored.
+/// The first file that has a key decides. An empty value decides nothing. Also says in a line each what is ignored.
 fn with_defaults(command: Command, files: &[SettingsFile]) -> Result<(Command, Vec<String>)> {
     let known = settings(&command);
     let mut defaults: BTreeMap<String, &'static str> = BTreeMap::new();
     let mut ignored = Vec::new();
-    for SettingsFile { path, text, is_users } in files {
+    for SettingsFile { path, text, origin } in files {
         let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             let line =
                 text[..error.span().map_or(0, |span| span.start.min(text.len()))].lines().count().max(1);
@@ -88,9 +97,14 @@ fn with_defaults(command: Command, files: &[SettingsFile]) -> Result<(Command, V
             let text = read(arg, &key, &value).with_context(|| {
                 format!("{path}: {key} = {} is not allowed", hidden::value(arg, &value.to_string()))
             })?;
-            if !is_users && OF_USER.contains(&key.as_str()) {
-                ignored.push(format!("warning: {path}: {key} is ignored: only the settings file in your configuration folder may set it"));
-            } else if let Some(text) = text {
+            if text.is_some() && *origin == Origin::Folder && USERS_OWN.contains(&key.as_str()) {
+                ignored.push(format!(
+                    "note: {path}: {key} is ignored: only the settings file of the user may have {}",
+                    USERS_OWN.join(", ")
+                ));
+                continue;
+            }
+            if let Some(text) = text {
                 // Defaults live as long as the program does.
                 defaults.entry(key).or_insert_with(|| text.leak());
             }
@@ -166,26 +180,36 @@ mod tests {
     }
 
     fn with(files: &[&str]) -> Result<Command> {
-        let users = |(index, text): (usize, &&str)| SettingsFile {
+        with_defaults(command(), &of(files, Origin::User)).map(|(command, _)| command)
+    }
+
+    fn of(files: &[&str], origin: Origin) -> Vec<SettingsFile> {
+        let file = |(index, text): (usize, &&str)| SettingsFile {
             path: format!("{index}.toml"),
             text: (*text).to_owned(),
-            is_users: true,
+            origin,
         };
-        let files: Vec<_> = files.iter().enumerate().map(users).collect();
-        with_defaults(command(), &files).map(|(command, _)| command)
+        files.iter().enumerate().map(file).collect()
     }
 
     #[test]
-    fn a_folder_does_not_decide_where_to_connect() {
-        let text = "coordinator = \"http://far\"\ninsecure = true\nlease = 7".to_owned();
-        let file = SettingsFile { path: "sortie.toml".to_owned(), text, is_users: false };
-        let (command, ignored) = with_defaults(command(), &[file]).unwrap();
-        assert_eq!(ignored.len(), 2, "{ignored:?}");
-        assert!(ignored[0].starts_with("warning: sortie.toml: coordinator is ignored"), "{ignored:?}");
+    fn a_folders_file_does_not_say_where_to_connect() {
+        let mut files = of(&["lease = 7\ninsecure = true\ncoordinator = \"http://evil\""], Origin::Folder);
+        files.extend(of(&["coordinator = \"http://mine\""], Origin::User));
+        let (command, ignored) = with_defaults(command(), &files).unwrap();
         let matches = command.try_get_matches_from(["sortie", "serve"]).unwrap();
         let serve = matches.subcommand_matches("serve").unwrap();
-        assert_eq!(serve.get_one::<String>("coordinator").unwrap(), "built in");
-        assert!(!serve.get_flag("insecure") && *serve.get_one::<u64>("lease").unwrap() == 7);
+        assert_eq!(serve.get_one::<String>("coordinator").unwrap(), "http://mine");
+        assert_eq!((serve.get_flag("insecure"), *serve.get_one::<u64>("lease").unwrap()), (false, 7));
+        let line = |key: &str| {
+            format!(
+                "note: 0.toml: {key} is ignored: only the settings file of the user may have access, coordinator, insecure"
+            )
+        };
+        assert_eq!(ignored, [line("coordinator"), line("insecure")]);
+        let (_, ignored) =
+            with_defaults(super::tests::command(), &of(&["coordinator = \"\""], Origin::Folder)).unwrap();
+        assert!(ignored.is_empty());
     }
 
     #[test]
