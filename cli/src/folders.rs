@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use sortie_access::State;
+
 use crate::settings;
 
 /// The folder of weights, decoded datasets and logs: `given` (a flag or SORTIE_CACHE), else `sortie/` in the XDG cache folder.
@@ -20,6 +22,14 @@ pub fn cache(given: Option<&PathBuf>) -> Result<PathBuf> {
         }
     };
     absolute(&folder)
+}
+
+/// The folder of the identity and of access files: `sortie/` in the XDG state folder. Without a home folder there is none, and what looks
+/// for a file names a relative one.
+pub fn access() -> State {
+    let folders = directories::BaseDirs::new();
+    let folder = folders.as_ref().and_then(directories::BaseDirs::state_dir);
+    State::new(folder.map_or_else(|| PathBuf::from(".local/state"), Path::to_owned).join("sortie"))
 }
 
 /// The same path, whatever the working directory becomes.

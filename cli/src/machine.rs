@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use sortie_core::access::Role;
 use sortie_core::pipe::Probe;
 use sortie_worker::launcher::{self, DeviceSelection, Launcher, SlotCount, SlotPlan};
 use sortie_worker::{AgentConfig, AgentError};
@@ -65,7 +66,7 @@ impl Machine {
         visible: Option<&OsStr>,
     ) -> Result<AgentConfig, AgentError> {
         let usage = |error: anyhow::Error| AgentError::Usage(format!("{error:#}"));
-        let coordinator = connection.uri()?.into();
+        let coordinator = connection.target(Role::Worker)?;
         let cache = folders::cache(self.cache.as_ref()).map_err(usage)?;
         let data = folders::absolute(&data.cloned().unwrap_or_else(|| cache.join("data"))).map_err(usage)?;
         let launcher = self.libtorch.launcher(folders::trainer().map_err(usage)?, &cache).map_err(usage)?;

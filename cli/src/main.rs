@@ -9,6 +9,7 @@ mod folders;
 mod fonts;
 mod hidden;
 mod home;
+mod identity;
 mod logging;
 mod losses;
 mod machine;
@@ -98,6 +99,8 @@ enum Command {
     Backup(commands::backup::Arguments),
     Restore(commands::restore::Arguments),
     #[command(subcommand)]
+    Access(commands::access::Command),
+    #[command(subcommand)]
     Data(commands::data::Command),
     Weights(commands::weights::Arguments),
     Evaluate(Box<commands::evaluate::Arguments>),
@@ -142,6 +145,7 @@ fn run_alone(command: &Command) -> Option<anyhow::Result<ExitCode>> {
     match command {
         Command::Synthetic(arguments) => Some(commands::synthetic::run(arguments)),
         Command::Data(command) => Some(commands::data::run(command)),
+        Command::Access(command) => done(commands::access::run(command)),
         Command::Weights(arguments) => done(commands::weights::run(arguments)),
         Command::Evaluate(arguments) => done(commands::evaluate::run(arguments)),
         Command::Bench(command) => done(commands::bench::run(command)),
@@ -174,7 +178,7 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         worker, workers,
     };
     match command {
-        Command::Run(arguments) => return run::run(&arguments).await,
+        Command::Run(arguments) => return run::run(&arguments, connection).await,
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
         Command::Worker(arguments) => return worker::run(&arguments, connection).await,
         Command::Plan(arguments) => plan::run(&arguments, connection).await,
@@ -209,6 +213,7 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         Command::Restore(arguments) => restore::run(&arguments).await,
         Command::Synthetic(_)
         | Command::Data(_)
+        | Command::Access(_)
         | Command::Weights(_)
         | Command::Evaluate(_)
         | Command::Bench(_) => {

@@ -4,13 +4,14 @@
     reason = "clippy.toml excuses only functions that are tests themselves, not their helpers"
 )]
 
+use sortie_testkit::programs::isolated;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 fn worker(words: &[&str], root: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
     command.args(words).current_dir(root).env_remove("SORTIE_DATA").env("SORTIE_CACHE", root.join("cache"));
     command
 }

@@ -2,6 +2,8 @@
 //! that makes their numbers up, and each figure and table is made. Thousands of trials, so each tells two steps only.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+#[path = "support/link.rs"]
+mod link;
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
 #[path = "support/mod.rs"]
 mod support;
@@ -9,8 +11,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
+use link::link;
 use serde_json::Value;
 use sortie_core::artifact::{Artifact, ArtifactKind};
 use sortie_core::finetune::FinetuneSpec;
@@ -19,6 +22,7 @@ use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_proto::v1;
 use sortie_proto::v1::complete_request::Outcome;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
+use sortie_testkit::programs::isolated;
 use support::World;
 
 /// The images of each split of a domain.
@@ -103,7 +107,7 @@ fn rows(page: &str) -> Vec<Row> {
 fn run(world: &World, line: &str) -> Output {
     let programs = Path::new(env!("CARGO_BIN_EXE_sortie")).parent().unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    let mut command = Command::new("sh");
+    let mut command = isolated("sh");
     command.args(["-ec", line]).current_dir(world.folder.path());
     let output = command.env("PATH", path).env("SORTIE_COORDINATOR", &world.url).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
@@ -142,7 +146,7 @@ fn tell(world: &World) {
 
 /// A worker that makes its numbers up, until nothing waits.
 async fn work(url: &str) {
-    let mut service = WorkerServiceClient::connect(url.to_owned()).await.unwrap();
+    let mut service = WorkerServiceClient::new(link(url).await);
     let register = v1::RegisterRequest {
         version: Some(v1::Version::ours("test")),
         machine: "w".to_owned(),

@@ -1,10 +1,11 @@
 //! More than a hundred starts of the real program that fail, each with a password somewhere. None of them prints it, or a piece of it.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+use sortie_testkit::programs::isolated;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 
 /// A piece of a password that is too short to be found by chance in anything is no secret.
@@ -50,7 +51,7 @@ impl Start {
     fn output(&self) -> String {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("sortie.toml"), &self.settings).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command.env_clear().env("HOME", folder.path()).env("XDG_CONFIG_HOME", folder.path().join("config"));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let output =

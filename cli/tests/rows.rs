@@ -1,11 +1,16 @@
 //! Tables and rows of a sweep that a real coordinator holds: whatever the way, the numbers are those that its worker told.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+#[path = "support/link.rs"]
+mod link;
+
+use sortie_testkit::programs::isolated;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 
+use link::link;
 use serde_json::{Value, json};
 use sortie_proto::v1;
 use sortie_proto::v1::complete_request::Outcome;
@@ -24,8 +29,14 @@ struct Coordinator {
 impl Coordinator {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.env_clear().args(["serve", "--stop-on-stdin-close", "--listen", "127.0.0.1:0", "--db"]);
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
+        command.env_clear().env("XDG_STATE_HOME", state_home()).args([
+            "serve",
+            "--stop-on-stdin-close",
+            "--listen",
+            "127.0.0.1:0",
+            "--db",
+        ]);
         command.arg(format!("sqlite://{}", folder.path().join("sortie.db").display()));
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -40,9 +51,10 @@ impl Coordinator {
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command
             .env_clear()
+            .env("XDG_STATE_HOME", state_home())
             .args(["--coordinator", &self.url])
             .args(words)
             .stdin(Stdio::null())
@@ -81,7 +93,7 @@ impl Drop for Coordinator {
 
 /// A worker that makes its numbers up.
 async fn work(url: &str) {
-    let mut service = WorkerServiceClient::connect(url.to_owned()).await.unwrap();
+    let mut service = WorkerServiceClient::new(link(url).await);
     let (version, worker_id) = (Some(v1::Version::ours("test")), "w".to_owned());
     let register = v1::RegisterRequest {
         version,

@@ -1,7 +1,8 @@
 //! What `sortie serve` says about a Postgres server that it starts on.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
-use std::process::{Command, Stdio};
+use sortie_testkit::programs::isolated;
+use std::process::Stdio;
 
 use sortie_testkit::postgres::{PgBouncer, PoolMode, Postgres};
 
@@ -10,7 +11,7 @@ const DURABLE: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
 /// Starts a coordinator, which stops at once; its exit code, and the lines of its log.
 fn serve(url: &str) -> (i32, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
     command.env_clear().env("HOME", folder.path()).current_dir(folder.path()).stdin(Stdio::null());
     command.args(["serve", "--listen", "127.0.0.1:0", "--stop-on-stdin-close", "--db", url]);
     let output = command.output().unwrap();

@@ -3,12 +3,18 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+
+use sortie_testkit::programs::isolated;
 
 /// Nobody listens on these ports, so that the error names the coordinator that was chosen.
 fn asks(folder: &Path, words: &[&str], environment: &[(&str, &str)]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-    command.env_clear().env("XDG_CONFIG_HOME", folder.join("config")).envs(environment.iter().copied());
+    let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
+    command
+        .env_clear()
+        .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("SORTIE_INSECURE", "1")
+        .envs(environment.iter().copied());
     let output = command.args(words).current_dir(folder).stdin(Stdio::null()).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!error.contains("panicked"), "{error}");
@@ -52,7 +58,10 @@ fn a_bad_file_is_one_line_and_does_not_hide_the_help() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for (text, said) in [
-        ("colour = \"red\"", "1 error: sortie.toml: colour is no setting; allowed: cache, coordinator, "),
+        (
+            "colour = \"red\"",
+            "1 error: sortie.toml: colour is no setting; allowed: access, advertise, cache, coordinator, ",
+        ),
         (
             "lease = \"long\"",
             "1 error: sortie.toml: lease = \"long\" is not allowed: invalid value 'long' for '--lease <SECONDS>'",
@@ -76,13 +85,10 @@ fn a_bad_file_is_one_line_and_does_not_hide_the_help() {
 fn variables_are_spelled_as_people_spell_them() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    // The address is refused before the database is opened, unless the switch is on.
-    let serve = ["serve", "--listen", "0.0.0.0:0", "--db", "nowhere/a.db"];
-    let said = |insecure| asks(folder, &serve, &[("SORTIE_INSECURE", insecure)]);
-    assert!(
-        ["", "0", "False", "off"].iter().all(|off| said(off).contains("can be reached from other machines"))
-    );
-    assert!(["1", "true", "YES", "on"].iter().all(|on| said(on).contains("nowhere/a.db")));
+    let status = ["status", "--coordinator", "http://127.0.0.1:1"];
+    let said = |insecure| asks(folder, &status, &[("SORTIE_INSECURE", insecure)]);
+    assert!(["", "0", "False", "off"].iter().all(|off| said(off).contains("add --insecure")));
+    assert!(["1", "true", "YES", "on"].iter().all(|on| said(on).contains("cannot reach")));
     let answer = asks(folder, &["status"], &[("SORTIE_INSECURE", "maybe")]);
     assert!(
         answer.starts_with("2 error: invalid value 'maybe' for '--insecure, set by SORTIE_INSECURE': allowed: 1, true, yes, on, "),

@@ -1,6 +1,7 @@
 //! `sortie sql` against a coordinator that runs, on a database with a few results.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+use sortie_testkit::programs::{isolated, state_home};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -62,8 +63,11 @@ impl Coordinator {
     fn start(folder: &Path) -> Self {
         let database = format!("sqlite://{}/sortie.db", folder.display());
         tokio::runtime::Runtime::new().unwrap().block_on(fill(&database));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--db", &database]).env_clear();
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--db", &database])
+            .env_clear()
+            .env("XDG_STATE_HOME", state_home());
         let mut child =
             command.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -73,8 +77,13 @@ impl Coordinator {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.env_clear().args(["--coordinator", &self.url, "sql"]).args(words).stdin(Stdio::null());
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
+        command
+            .env_clear()
+            .env("XDG_STATE_HOME", state_home())
+            .args(["--coordinator", &self.url, "sql"])
+            .args(words)
+            .stdin(Stdio::null());
         command
     }
 
@@ -152,9 +161,10 @@ fn the_examples_of_the_documentation_run() {
     let by_hand =
         text.split("```sql\n").nth(3).unwrap().split("```").next().unwrap().replace("pacs-dropout", "s");
     let by_hand: Value = serde_json::from_str(&coordinator.says(&[&by_hand, "--json"])).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
     let output = command
         .env_clear()
+        .env("XDG_STATE_HOME", state_home())
         .args(["--coordinator", &coordinator.url, "results", "s", "--json"])
         .output()
         .unwrap();

@@ -1,6 +1,7 @@
 //! `sortie synthetic` as a worker runs it: a program with an environment, an output, and ways to end.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+use sortie_testkit::programs::isolated;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
@@ -10,7 +11,7 @@ fn synthetic(words: &[&str], environment: &[(&str, &str)]) -> Command {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken-settings");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("sortie.toml"), "nonsense").unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
     command
         .arg("synthetic")
         .args(words)

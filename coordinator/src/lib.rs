@@ -3,6 +3,7 @@
 
 pub mod clock;
 mod grpc;
+mod listener;
 pub mod presence;
 mod reaper;
 pub mod server;

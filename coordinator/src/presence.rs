@@ -2,15 +2,16 @@
 //! join it.
 
 use std::fs::{self, File, TryLockError};
-use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use sortie_access::Place;
 
 use crate::store::DatabaseUrl;
 
-/// Writes the address of the coordinator that holds this database. It is a hint: a folder that cannot be written has none.
-pub(crate) fn announce(database: &DatabaseUrl, address: SocketAddr) {
+/// Writes the URL of the coordinator that holds this database. It is a hint: a folder that cannot be written has none.
+pub(crate) fn announce(database: &DatabaseUrl, url: &Place) {
     if let Some(path) = lock_file(database)
-        && let Err(error) = fs::write(&path, format!("http://{address}\n"))
+        && let Err(error) = fs::write(&path, format!("{url}\n"))
     {
         tracing::debug!(file = %path.display(), %error, "cannot write the coordinator's address");
     }
@@ -63,8 +64,8 @@ mod tests {
         let lock = File::create(folder.path().join("s.db.lock")).unwrap();
         lock.lock().unwrap();
         assert_eq!(presence(&database), Presence::Served(None));
-        announce(&database, "127.0.0.1:4000".parse().unwrap());
-        assert_eq!(presence(&database), Presence::Served(Some("http://127.0.0.1:4000".to_owned())));
+        announce(&database, &"https://127.0.0.1:4000".parse().unwrap());
+        assert_eq!(presence(&database), Presence::Served(Some("https://127.0.0.1:4000".to_owned())));
         drop(lock);
         assert_eq!(presence(&database), Presence::Free);
         let lock = File::options().write(true).open(folder.path().join("s.db.lock")).unwrap();

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_access::{AccessError, Identity, Place};
 use sortie_artifacts::{ArtifactError, ArtifactStore};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::task::JoinHandle;
 
 use crate::grpc::{self, Coordinator, Offer};
+use crate::listener::{Door, Limits, Listener};
 use crate::store::{DatabaseUrl, OpenOptions, Settings, Store, StoreError};
 use crate::{presence, reaper};
 
@@ -19,8 +20,6 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 const LOSS_GRACE: Duration = Duration::from_secs(1);
 /// How long an artifact store may take to answer at the start.
 const STORE_ANSWERS: Duration = Duration::from_secs(30);
-/// Connections whose other end vanished are noticed after about this long.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// What a coordinator needs to know.
 #[derive(Clone, Debug)]
@@ -31,8 +30,8 @@ pub struct Config {
     pub options: OpenOptions,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Whether to listen beyond loopback, although nothing protects the traffic yet.
-    pub insecure: bool,
+    /// What it proves, and whose tokens it knows; none to let everybody do everything, on connections that are not encrypted.
+    pub identity: Option<Identity>,
     /// How long a lease lasts after a heartbeat.
     pub lease: Duration,
     /// Where workers put what trials leave.
@@ -64,11 +63,9 @@ pub enum ServeError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// The address is reachable from other machines.
-    #[error(
-        "{0} can be reached from other machines, and connections are neither encrypted nor authenticated yet: listen on 127.0.0.1, or add --insecure on a network that you trust"
-    )]
-    Exposed(SocketAddr),
+    /// It has no certificate.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The artifact store cannot be used.
     #[error("{0}; name another with --store")]
     Artifacts(ArtifactError),
@@ -77,9 +74,6 @@ pub enum ServeError {
         "the task that writes to the database ended; what was acknowledged is safe, start again and report this"
     )]
     Writer,
-    /// The transport failed.
-    #[error("server: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// It is not the source of the error: its text is a part of it already.
@@ -92,7 +86,8 @@ impl From<ArtifactError> for ServeError {
 /// A coordinator that has its database and its port, and answers once it [`runs`](Server::run).
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
+    door: Option<Arc<Door>>,
     coordinator: Arc<Coordinator>,
     stop: watch::Sender<bool>,
 }
@@ -104,15 +99,13 @@ impl Server {
     /// [`ServeError`], one line that says what to do.
     pub async fn open(config: &Config) -> Result<Self, ServeError> {
         let address = config.listen;
-        if !address.ip().is_loopback() && !config.insecure {
-            return Err(ServeError::Exposed(address));
-        }
-        let listener =
-            TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
+        let door = config.identity.as_ref().map(Door::new).transpose()?.map(Arc::new);
+        let listener = Listener::bind(address, Limits::of_this_process(), door.clone()).await;
+        let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
         let settings = Settings { lease: config.lease };
         let store = Arc::new(Store::open(&config.database, &config.options, settings).await?);
-        if let Ok(address) = listener.local_addr() {
-            presence::announce(&config.database, address);
+        if let Ok(address) = listener.address() {
+            presence::announce(&config.database, &url(address, door.is_some())?);
         }
         let artifacts = match &config.artifacts {
             Artifacts::Chosen(url) => Some(mark(url).await?),
@@ -124,7 +117,7 @@ impl Server {
         };
         let (stop, stopping) = watch::channel(false);
         let coordinator = Arc::new(Coordinator { store, artifacts, stopping });
-        Ok(Self { listener, coordinator, stop })
+        Ok(Self { listener, door, coordinator, stop })
     }
 
     /// The URL of the artifact store; none if there is none.
@@ -137,30 +130,33 @@ impl Server {
     /// # Errors
     /// What the system says.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listener.address()
+    }
+
+    /// Its URL.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn url(&self) -> Result<Place, ServeError> {
+        let listening = self
+            .address()
+            .map_err(|error| ServeError::Listen { address: ([0, 0, 0, 0], 0).into(), error })?;
+        url(listening, self.door.is_some())
     }
 
     /// Answers until `stop` ends; then lets what runs end, within a few seconds, and closes the database.
     ///
     /// # Errors
-    /// [`ServeError::Transport`]; [`StoreError::Lost`] when the database is not any more what was opened: from then on nothing is
+    /// [`ServeError::Writer`]; [`StoreError::Lost`] when the database is not any more what was opened: from then on nothing is
     /// acknowledged.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { listener, coordinator, stop: stopping } = self;
+        let Self { listener, door, coordinator, stop: stopping } = self;
         let reaper = tokio::spawn(reaper::run(Arc::clone(&coordinator.store)));
-        let mut asked_to_stop = stopping.subscribe();
-        let server = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .tcp_nodelay(true)
-            .add_routes(grpc::routes(&coordinator))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
-                // An error means that the sender is gone: then there is nothing to wait for either.
-                let _ = asked_to_stop.wait_for(|&stop| stop).await;
-            });
+        let renewal = door.map(|door| tokio::spawn(async move { door.renew().await }));
+        let server = listener.serve(grpc::routes(&coordinator), stopping.subscribe());
         let mut server = std::pin::pin!(server);
         let ended = tokio::select! {
-            ended = &mut server => ended.map_err(ServeError::from),
+            () = &mut server => Ok(()),
             () = coordinator.store.ended() => return Err(ServeError::Writer),
             reason = coordinator.store.lost() => {
                 // Who waits for an answer learns why there is none.
@@ -170,14 +166,21 @@ impl Server {
             }
             () = stop => {
                 stopping.send_replace(true);
-                tokio::time::timeout(STOP_GRACE, server).await.unwrap_or(Ok(())).map_err(ServeError::from)
+                let _ = tokio::time::timeout(STOP_GRACE, server).await;
+                Ok(())
             }
         };
         reaper.abort();
+        renewal.iter().for_each(JoinHandle::abort);
         // A database that does not answer must not keep this process.
         let _ = tokio::time::timeout(STOP_GRACE, coordinator.store.close()).await;
         ended
     }
+}
+
+/// The URL of an address. A socket's own address is one.
+fn url(address: SocketAddr, is_encrypted: bool) -> Result<Place, ServeError> {
+    Ok(Place { address: address.to_string().parse()?, is_encrypted })
 }
 
 /// Opens the artifact store and marks it, so that workers can tell whether they share it.
@@ -196,11 +199,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_whose_writer_ended_says_so_instead_of_refusing_for_ever() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener =
+            Listener::bind(([127, 0, 0, 1], 0).into(), Limits::of_this_process(), None).await.unwrap();
         let store = Arc::new(Store::without_writer(Settings { lease: Duration::from_secs(10) }));
         let (stop, stopping) = watch::channel(false);
         let server = Server {
             listener,
+            door: None,
             coordinator: Arc::new(Coordinator { store, artifacts: None, stopping }),
             stop,
         };

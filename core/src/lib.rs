@@ -1,6 +1,7 @@
 //! The pure domain of Sortie: what a sweep is, which trials it plans, how a trial is identified, its states, and what its
 //! numbers mean. Nothing here touches a clock, a file, a network, a database or libtorch: time and randomness come in as parameters.
 
+pub mod access;
 pub mod artifact;
 pub mod catalogue;
 pub mod certificate;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Submits an array of Sortie workers to Slurm, and prints the array's job id.
 #
-#     submit.sh 8 --gres=gpu:1 --time=12:00:00 -- --coordinator http://HEAD:7070 --insecure --sweep NAME --data /datasets
+#     submit.sh 8 --gres=gpu:1 --time=12:00:00 -- --sweep NAME --data /datasets
 #
 # The first argument is how many workers, then come options of sbatch, and behind -- options of `sortie worker`.
 set -euo pipefail

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use sortie_access::Link;
 use sortie_proto::v1;
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_testkit::processes::{self, Process, Signal};
 use sortie_testkit::proxy::{NetworkFault, Proxy};
 use sortie_testkit::{ports, wait};
-use tonic::transport::{Channel, Endpoint};
 
-use crate::coordinator::{Coordinator, LaunchOptions, without_settings};
+use crate::coordinator::{self, Coordinator, LaunchOptions, without_settings};
 use crate::environment::{Environment, Store};
 
 /// How long a worker may take to stop after SIGTERM: its grace period, two seconds, and what a busy machine adds.
@@ -59,7 +59,7 @@ pub struct Cluster {
     started: usize,
     /// The number of databases made of backups so far.
     restored: usize,
-    channel: Channel,
+    channel: Link,
     environment: Environment,
 }
 
@@ -89,16 +89,14 @@ impl Cluster {
             log: environment.folder().join("coordinator.log"),
         };
         let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let endpoint = Endpoint::from_shared(format!("http://{target}"))?
-            .connect_timeout(REQUEST_MAX)
-            .timeout(REQUEST_MAX);
         if let Some(setup) = &settings.setup {
             // Weights are shared; what trials compute of images is the run's own.
             let cache = environment.folder().join("cache");
             std::fs::create_dir(&cache)?;
             std::os::unix::fs::symlink(setup.join("weights"), cache.join("weights"))?;
         }
-        let (workers, proxies, channel) = (Vec::new(), Vec::new(), endpoint.connect_lazy());
+        let channel = coordinator::target(&format!("https://{target}"))?.lazy(REQUEST_MAX);
+        let (workers, proxies) = (Vec::new(), Vec::new());
         let mut cluster = Self {
             workers,
             coordinator: None,
@@ -140,7 +138,7 @@ impl Cluster {
     }
 
     /// A connection to the coordinator that is never cut.
-    pub fn channel(&self) -> Channel {
+    pub fn channel(&self) -> Link {
         self.channel.clone()
     }
 
@@ -149,7 +147,7 @@ impl Cluster {
         self.started += 1;
         let folder = self.environment.folder();
         let mut command = without_settings(&programs.join("sortie"));
-        let url = format!("http://{}", self.proxies[index].address());
+        let url = format!("https://{}", self.proxies[index].address());
         command.args([
             "worker",
             "--allow-commands",
@@ -232,7 +230,7 @@ impl Cluster {
             "backup",
             &path.display().to_string(),
             "--coordinator",
-            &format!("http://{}", self.target),
+            &format!("https://{}", self.target),
         ])?;
         Ok(path)
     }
@@ -303,13 +301,14 @@ impl Cluster {
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         let data = self.settings.setup.as_ref().context("there is no set-up")?.join("data");
         let [file, data] = [&file, &data].map(|path| path.display().to_string());
-        self.sortie(&["submit", &file, "--data", &data, "--coordinator", &format!("http://{}", self.target)])
+        self.sortie(&["submit", &file, "--data", &data, "--coordinator", &format!("https://{}", self.target)])
     }
 
     /// The status of the only sweep; none if the coordinator does not answer.
     pub async fn status(&self) -> Option<v1::SweepStatus> {
-        let status = SweepServiceClient::new(self.channel()).status(v1::StatusRequest::default()).await;
-        status.ok()?.into_inner().sweeps.into_iter().next()
+        let mut client = SweepServiceClient::new(self.channel());
+        let status = tokio::time::timeout(REQUEST_MAX, client.status(v1::StatusRequest::default())).await;
+        status.ok()?.ok()?.into_inner().sweeps.into_iter().next()
     }
 
     /// Stops workers, then the coordinator, with SIGTERM. Returns the number of processes that are left five seconds later.

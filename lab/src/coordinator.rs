@@ -6,7 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use sortie_access::{Place, State, Target};
+use sortie_core::access::Role;
 use sortie_testkit::processes::{Process, Signal};
+use sortie_testkit::programs;
 
 use crate::environment::Environment;
 
@@ -118,9 +121,15 @@ impl Coordinator {
     }
 }
 
-/// A program of ours without the `SORTIE_` variables of whoever runs this.
+/// How a coordinator of ours at this URL is reached: all have one identity, and what it proves and allows is in the lab's own state folder.
+pub(crate) fn target(url: &str) -> Result<Target> {
+    let identity = State::new(programs::state_home().join("sortie")).identity_or_new()?;
+    Ok(identity.target(Role::Operator, url.parse::<Place>()?.address)?)
+}
+
+/// A program of ours without the `SORTIE_` variables, the identity and the access files of whoever runs this.
 pub(crate) fn without_settings(program: &Path) -> Command {
-    let mut command = Command::new(program);
+    let mut command = programs::isolated(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SORTIE_")) {
         command.env_remove(name);
     }

@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use sortie_access::Link;
 use sortie_proto::v1;
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::clock::now;
+use crate::coordinator::target;
 
 /// Seeds of a benchmark's sweep; the number of values on its other axis follows from the number of trials.
 pub const SEEDS: u64 = 1_000;
 
 /// A connection, the worker id that it is registered under, and the incarnation of the coordinator's database.
-pub type LoadClient = (WorkerServiceClient<Channel>, String, i64);
+pub type LoadClient = (WorkerServiceClient<Link>, String, i64);
 
 /// The times of cycles.
 #[derive(Debug, Default)]
@@ -177,8 +177,6 @@ pub async fn transport_rate(url: &str, workers: usize, cycles: u64) -> Result<f6
 }
 
 /// Connects.
-pub async fn connect(url: &str) -> Result<Channel> {
-    let endpoint =
-        Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect_timeout(Duration::from_secs(5));
-    endpoint.connect().await.with_context(|| format!("cannot reach {url}"))
+pub async fn connect(url: &str) -> Result<Link> {
+    Ok(target(url)?.connect().await?)
 }

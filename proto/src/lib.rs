@@ -2,7 +2,6 @@
 //! The comments in `sortie/v1/*.proto` are the contract.
 
 mod convert;
-pub mod endpoint;
 mod keep;
 mod lease;
 mod peer;

@@ -5,11 +5,24 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Folders of servers that are not in every user's PATH.
 const SERVER_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// Debian keeps a folder for each major version of PostgreSQL, none of them in PATH.
 const POSTGRESQL_VERSIONS: &str = "/usr/lib/postgresql";
+
+/// A program of ours that shares no identity and no access files with whoever runs the tests.
+pub fn isolated(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env("XDG_STATE_HOME", state_home());
+    command
+}
+
+/// The state folder of all programs that the tests start: beside the program that runs now.
+pub fn state_home() -> PathBuf {
+    env::current_exe().unwrap_or_default().with_file_name("state")
+}
 
 /// The first executable file of that name in PATH, or the path itself if it has a slash.
 pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {

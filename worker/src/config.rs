@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_proto::endpoint::BadEndpoint;
-use tonic::transport::Endpoint;
+use sortie_access::{AccessError, Target};
 
 use crate::launcher::{LaunchError, Launcher, Slot};
 use crate::observation::Observer;
@@ -13,8 +12,8 @@ use crate::observation::Observer;
 /// The configuration of an agent.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
-    /// The coordinator, checked.
-    pub coordinator: Endpoint,
+    /// The coordinator, and what it must prove.
+    pub coordinator: Target,
     /// The folder that holds the datasets' folders.
     pub data: PathBuf,
     /// The folder of weights, decoded datasets and logs of attempts.
@@ -56,7 +55,7 @@ pub struct AgentConfig {
 pub enum AgentError {
     /// The coordinator's address cannot be used.
     #[error(transparent)]
-    Address(#[from] BadEndpoint),
+    Address(#[from] AccessError),
     /// Devices that are not there.
     #[error("--devices {0}")]
     Devices(String),

@@ -1,5 +1,6 @@
 //! One file for each command. No command needs another.
 
+pub mod access;
 pub mod artifacts;
 pub mod backup;
 pub mod bench;

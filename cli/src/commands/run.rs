@@ -11,6 +11,7 @@ use sortie_analysis::{FigureKind, FigureQuestion, Format, Question, Results};
 use sortie_coordinator::presence::{Presence, presence};
 use sortie_coordinator::server::{Config, ServeError, Server};
 use sortie_coordinator::store::{DEFAULT_URL, DatabaseUrl, OpenOptions};
+use sortie_core::access::Role;
 use sortie_core::pipe::Preparation;
 use sortie_core::record::Detail;
 use sortie_core::trial::Work;
@@ -25,7 +26,7 @@ use crate::hidden::Hidden;
 use crate::machine::Machine;
 use crate::sweep_source::{Reuse, SweepArguments};
 use crate::watching::{self, Watcher};
-use crate::{logging, output, storage};
+use crate::{identity, logging, output, storage};
 
 /// How long a coordinator that starts at the same time may take to publish its address.
 const ADDRESS_SECONDS_MAX: u32 = 10;
@@ -62,11 +63,11 @@ pub struct Arguments {
 ///
 /// # Errors
 /// One line: the sweep is not right, this machine cannot run it, or a trial failed.
-pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
+pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitCode> {
     logging::start_quiet()?;
     let stop = sortie_worker::stop_requests(false)?;
     loop {
-        if let Some(code) = run_once(arguments, &stop).await? {
+        if let Some(code) = run_once(arguments, connection, &stop).await? {
             return Ok(code);
         }
         output::note("the coordinator that this command had joined is gone; going on without it");
@@ -74,12 +75,16 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// The same, unless a coordinator that was joined goes away: then nothing.
-async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result<Option<ExitCode>> {
+async fn run_once(
+    arguments: &Arguments,
+    connection: &Connection,
+    stop: &watch::Receiver<Stop>,
+) -> Result<Option<ExitCode>> {
     let read = arguments.sweep.read()?;
     let name = read.spec.name.clone();
     let runs_commands = matches!(read.spec.work, Work::Command(_));
     let database = storage::database(&arguments.db)?;
-    let coordinator = Coordinator::start_or_join(&database).await?;
+    let coordinator = Coordinator::start_or_join(&database, connection).await?;
     let connection = &coordinator.connection;
     let mut client = Client::connect(connection).await?;
     output::warn(&read.warnings);
@@ -127,7 +132,7 @@ struct Embedded {
 }
 
 impl Coordinator {
-    async fn start_or_join(database: &DatabaseUrl) -> Result<Self> {
+    async fn start_or_join(database: &DatabaseUrl, connection: &Connection) -> Result<Self> {
         for _ in 0..ADDRESS_SECONDS_MAX * 10 {
             match presence(database) {
                 Presence::Free => return Self::start(database).await,
@@ -135,8 +140,7 @@ impl Coordinator {
                     output::note(&format!(
                         "joining the coordinator at {coordinator}, which serves this database"
                     ));
-                    let connection = Connection { coordinator: Hidden::new(coordinator), insecure: false };
-                    return Ok(Self { connection, embedded: None });
+                    return Ok(Self { connection: connection.at(coordinator), embedded: None });
                 }
                 Presence::Served(None) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
@@ -151,20 +155,18 @@ impl Coordinator {
         let listen = ([127, 0, 0, 1], 0).into();
         let options = OpenOptions::default();
         let database = database.clone();
-        let config = Config { database, options, listen, insecure: false, lease: LEASE, artifacts };
+        let identity = identity::of_run()?;
+        let config =
+            Config { database, options, listen, identity: Some(identity.clone()), lease: LEASE, artifacts };
         let server = Server::open(&config).await?;
-        let coordinator = format!(
-            "http://{}",
-            server.address().context("cannot read the address of the listening socket")?
-        );
+        let target = identity.target(Role::Operator, server.url()?.address)?;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             // An error means that the sender was dropped, so the command ends.
             let stopped = async { drop(stopped.await) };
             server.run(stopped).await
         });
-        let connection = Connection { coordinator: Hidden::new(coordinator), insecure: false };
-        Ok(Self { connection, embedded: Some(Embedded { stop, task }) })
+        Ok(Self { connection: Connection::to(target), embedded: Some(Embedded { stop, task }) })
     }
 
     /// Shuts down the coordinator of this process.

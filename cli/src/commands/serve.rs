@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use sortie_access::Address;
 use sortie_coordinator::server::{Config, Server};
 use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
 use sortie_worker::StopSignals;
@@ -11,7 +12,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::hidden::Hidden;
 use crate::logging::{self, LogFormat};
-use crate::{output, storage};
+use crate::{folders, identity, output, storage};
 
 /// Run the coordinator: the one process that opens the database, assigns trials and answers all commands.
 ///
@@ -24,9 +25,12 @@ pub struct Arguments {
     /// Allow a SQLite file on a network disk: only this process can read it then, and a disk whose locks fail can destroy it.
     #[arg(long)]
     db_on_network_disk: bool,
-    /// Where to listen; port 0 takes a free one. Anything but loopback needs --insecure.
+    /// Where to listen; port 0 takes a free one. 0.0.0.0:7070 is reached from other machines.
     #[arg(long, env = "SORTIE_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
+    /// Where others reach it, if not there: what access files name, in the order in which to try. May be repeated.
+    #[arg(long, env = "SORTIE_ADVERTISE", value_delimiter = ',', value_name = "HOST:PORT")]
+    advertise: Vec<Address>,
     /// How long a worker may miss heartbeats before other workers get its trials, in seconds.
     #[arg(long, env = "SORTIE_LEASE", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
     lease: u64,
@@ -54,11 +58,26 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     let lease = Duration::from_secs(arguments.lease);
     let database = storage::database(&arguments.db)?;
     let artifacts = storage::artifacts(arguments.store.as_ref(), &database)?;
-    let config = Config { database, options, listen: arguments.listen, insecure, lease, artifacts };
+    let identity = if insecure { None } else { Some(folders::access().identity_or_new()?) };
+    let config = Config { database, options, listen: arguments.listen, identity, lease, artifacts };
     let server = Server::open(&config).await?;
     let address = server.address().context("cannot read the address of the listening socket")?;
+    let published = config.identity.as_ref().map(|identity| {
+        let reached = match arguments.advertise.as_slice() {
+            [] => identity::addresses(address)?,
+            given => given.to_vec(),
+        };
+        identity::publish(identity, &reached)
+    });
+    // Held until the end: the files name this coordinator.
+    let _published = published.transpose()?;
+    if insecure {
+        tracing::warn!(
+            "--insecure: whoever reaches {address} may do everything, and everybody between reads along"
+        );
+    }
     // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.
-    output::text(&format!("listening on http://{address}"))?;
+    output::text(&format!("listening on {}", server.url()?))?;
     tracing::info!(%address, database = %config.database, store = server.artifacts().unwrap_or("none"), lease_seconds = arguments.lease, "coordinator is up");
     server.run(asked_to_stop(arguments.stop_on_stdin_close)).await?;
     tracing::info!("coordinator stopped");

@@ -156,7 +156,7 @@ mod tests {
 
     /// With --allow-commands, because there is no trainer beside the program that runs these tests.
     fn configured(words: &[&str], environment: &Environment) -> Result<AgentConfig, AgentError> {
-        let words = ["sortie worker", "--allow-commands"].iter().chain(words);
+        let words = ["sortie worker", "--allow-commands", "--insecure"].iter().chain(words);
         let Cli { connection, arguments } = Cli::try_parse_from(words).unwrap();
         config(&arguments, &connection, environment)
     }
@@ -195,9 +195,9 @@ mod tests {
         }
         let refused = |words: &[&str]| configured(words, &visible("")).unwrap_err().to_string();
         assert!(refused(&["--devices", "cuda:0"]).contains("cuda:0 is not there"));
-        assert!(refused(&["--coordinator", "http://gpu7:7070"]).contains("--insecure"));
+        assert!(refused(&["--coordinator", "https://gpu7:7070"]).contains("--insecure"));
         assert!(refused(&["--tag", "a b"]).contains("--tag \"a b\" is not a tag"));
-        let without = Cli::try_parse_from(["sortie worker"]).unwrap();
+        let without = Cli::try_parse_from(["sortie worker", "--insecure"]).unwrap();
         let refusal = config(&without.arguments, &without.connection, &Environment::default()).unwrap_err();
         assert!(refusal.to_string().contains("sortie-trainer is missing"), "{refusal}");
         assert!(refused(&["--until", "soon"]).contains("--until \"soon\""));

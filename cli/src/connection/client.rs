@@ -1,25 +1,22 @@
 //! Requests to the coordinator.
 
-use std::time::Duration;
-
 use anyhow::Context;
+use sortie_access::Link;
 use sortie_analysis::{Collector, Question};
+use sortie_core::access::Role;
 use sortie_core::job::StateName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{SpecHash, Work};
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_proto::{WireError, v1};
-use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Streaming};
 
 use super::error::Answer;
 use super::{ClientError, Connection};
 
-const CONNECT_SECONDS_MAX: u64 = 5;
-
 /// A coordinator that answered the handshake.
-pub struct Client(SweepServiceClient<Channel>);
+pub struct Client(SweepServiceClient<Link>);
 
 impl Client {
     /// Connects, and checks the version by the handshake.
@@ -38,16 +35,16 @@ impl Client {
     }
 
     async fn try_connect(connection: &Connection) -> Answer<Self> {
-        let channel = channel(connection).await?;
+        let target = connection.target(Role::Operator)?;
+        let link = target.connect().await?;
         let mut service =
-            SweepServiceClient::new(channel).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
+            SweepServiceClient::new(link).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
         let hello = v1::HandshakeRequest { version: Some(v1::Version::ours("sortie")) };
         let answer = service.handshake(hello).await.map_err(|status| match status.code() {
-            Code::FailedPrecondition | Code::Unavailable => ClientError::from(status),
-            _ => match connection.uri() {
-                Ok(uri) => ClientError::NotSortie { url: shown(&uri), message: status.message().to_owned() },
-                Err(error) => error.into(),
-            },
+            Code::FailedPrecondition | Code::Unavailable | Code::Unauthenticated | Code::PermissionDenied => {
+                ClientError::from(status)
+            }
+            _ => ClientError::NotSortie { url: target.shown(), message: status.message().to_owned() },
         })?;
         v1::Version::check(answer.into_inner().version.as_ref())
             .map_err(|error| ClientError::Refused(error.to_string()))?;
@@ -303,34 +300,22 @@ impl Records {
     }
 }
 
-/// Opens a channel to the coordinator.
-pub(super) async fn channel(connection: &Connection) -> Answer<Channel> {
-    let uri = connection.uri()?;
-    let endpoint = Endpoint::from(uri.clone()).connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX));
-    endpoint.tcp_nodelay(true).connect().await.map_err(|_| ClientError::Unreachable(shown(&uri)))
-}
-
-/// As users write it.
-fn shown(uri: &Uri) -> String {
-    uri.to_string().trim_end_matches('/').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hidden::Hidden;
 
     /// A server that accepts so many connections and answers none as a coordinator does.
     async fn connect_to(connections: usize, says: &'static [u8]) -> ClientError {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let coordinator = Hidden::new(format!("http://{}", listener.local_addr().unwrap()));
+        let coordinator = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
             for _ in 0..connections {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 tokio::io::AsyncWriteExt::write_all(&mut stream, says).await.unwrap();
             }
         });
-        let connection = Connection { coordinator, insecure: false };
+        let mut connection = Connection::default().at(coordinator);
+        connection.insecure = true;
         Client::connect(&connection).await.err().unwrap()
     }
 

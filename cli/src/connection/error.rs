@@ -2,16 +2,19 @@
 
 use std::error::Error as _;
 
+use sortie_access::{AccessError, DialError};
 use sortie_proto::WireError;
-use sortie_proto::endpoint::BadEndpoint;
 use tonic::{Code, Status};
 
 /// Why there is no answer, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The URL cannot be used.
+    /// There is no way to a coordinator.
     #[error(transparent)]
-    Endpoint(#[from] BadEndpoint),
+    Access(#[from] AccessError),
+    /// What answers is not the coordinator of the access file.
+    #[error("{0}")]
+    Stranger(DialError),
     /// Nothing answers; a later try may succeed.
     #[error(
         "cannot reach the coordinator at {0}: start one with `sortie serve`, or name another with --coordinator"
@@ -46,6 +49,15 @@ impl ClientError {
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::ConnectionLost | Self::Unavailable(_))
+    }
+}
+
+impl From<DialError> for ClientError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Unreachable { at, .. } => Self::Unreachable(at),
+            stranger => Self::Stranger(stranger),
+        }
     }
 }
 

@@ -1,27 +1,89 @@
 //! The flags that every command has.
 
-use sortie_proto::endpoint::{BadEndpoint, DEFAULT_COORDINATOR, coordinator_uri};
-use tonic::transport::Uri;
+use std::path::Path;
 
+use sortie_access::{AccessError, AccessFile, Place, Target};
+use sortie_core::access::Role;
+
+use crate::folders;
 use crate::hidden::Hidden;
 
-/// Where the coordinator is.
-#[derive(Debug, clap::Args)]
+/// Where a coordinator that proves nothing is looked for.
+const INSECURE_COORDINATOR: &str = "http://127.0.0.1:7070";
+
+/// Where the coordinator is, and what it must prove.
+#[derive(Debug, Default, clap::Args)]
 pub struct Connection {
-    /// The coordinator to talk to.
-    #[arg(long, global = true, env = "SORTIE_COORDINATOR", default_value = DEFAULT_COORDINATOR, value_name = "URL")]
-    pub coordinator: Hidden,
-    /// Allow connections to and from other machines, although they are neither encrypted nor authenticated yet.
+    /// Where the coordinator is, such as https://HOST:7070 [default: what the access file says]
+    #[arg(long, global = true, env = "SORTIE_COORDINATOR", value_name = "URL")]
+    pub coordinator: Option<Hidden>,
+    /// The access file of a coordinator, or its content in one line: where it is, what proves it, and a token (`sortie access show`) [default:
+    /// sortie/access/ROLE.toml in the XDG state folder, which `sortie serve` writes].
+    #[arg(long, global = true, env = "SORTIE_ACCESS", value_name = "FILE")]
+    pub access: Option<Hidden>,
+    /// Connections that are neither encrypted nor authenticated, on both sides: for a network that you trust.
     #[arg(long, global = true, env = "SORTIE_INSECURE")]
     pub insecure: bool,
+    /// Decided already.
+    #[arg(skip)]
+    target: Option<Target>,
 }
 
 impl Connection {
-    /// The coordinator's URL, which may be shown: one with a password is refused.
+    /// The connection to a coordinator that this process knows.
+    pub fn to(target: Target) -> Self {
+        Self { target: Some(target), ..Self::default() }
+    }
+
+    /// The same at a URL, which a user did not write.
+    pub fn at(&self, url: String) -> Self {
+        let Self { access, insecure, .. } = self;
+        Self {
+            coordinator: Some(Hidden::new(url)),
+            access: access.clone(),
+            insecure: *insecure,
+            target: None,
+        }
+    }
+
+    /// The coordinator, and what it must prove before it gets the token of a role.
     ///
     /// # Errors
-    /// [`BadEndpoint`].
-    pub fn uri(&self) -> Result<Uri, BadEndpoint> {
-        coordinator_uri(self.coordinator.reveal(), self.insecure)
+    /// [`AccessError`], which shows no password.
+    pub fn target(&self, role: Role) -> Result<Target, AccessError> {
+        if let Some(target) = &self.target {
+            return Ok(target.clone());
+        }
+        let place = self.coordinator.as_ref().map(|url| url.reveal().parse::<Place>()).transpose()?;
+        match place {
+            Some(place) if place.is_encrypted && self.insecure => {
+                Err(AccessError::InsecureTls(place.to_string()))
+            }
+            Some(place) if place.is_encrypted => Ok(Target::new(&self.file(role)?)?.at(place.address)),
+            Some(place) if !self.insecure => Err(AccessError::Plain(place.to_string())),
+            Some(place) => Ok(Target::insecure(place.address)),
+            None if self.insecure => Ok(Target::insecure(INSECURE_COORDINATOR.parse::<Place>()?.address)),
+            None => Target::new(&self.file(role)?),
+        }
+    }
+
+    /// The access file.
+    fn file(&self, role: Role) -> Result<AccessFile, AccessError> {
+        if let Some(access) = &self.access {
+            let given = access.reveal();
+            return if AccessFile::is_line(given) {
+                AccessFile::parse(given, "the access line (--access or SORTIE_ACCESS)")
+            } else {
+                AccessFile::read(Path::new(given))
+            };
+        }
+        let state = folders::access();
+        match AccessFile::read(&state.access(role)) {
+            // Who may only look has the file of readers.
+            Err(missing @ AccessError::Missing(_)) if role == Role::Operator => {
+                AccessFile::read(&state.access(Role::Reader)).or(Err(missing))
+            }
+            read => read,
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! A worker that delivers results of other programs.
 
+use sortie_access::Link;
+use sortie_core::access::Role;
 use sortie_proto::v1;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
-use tonic::transport::Channel;
 
 use super::Connection;
-use super::client::channel;
 use super::error::Answer;
 
 /// Trials that an import takes at a time: far fewer than it completes within a lease.
@@ -13,7 +13,7 @@ const IMPORT_LEASES: u32 = 64;
 
 /// Delivers results of other programs. To the coordinator it is a worker that completes trials and runs none.
 pub struct ImportWorker {
-    service: WorkerServiceClient<Channel>,
+    service: WorkerServiceClient<Link>,
     worker_id: String,
     /// Of the coordinator's database.
     incarnation: i64,
@@ -25,7 +25,7 @@ impl ImportWorker {
     /// # Errors
     /// [`super::ClientError`].
     pub async fn connect(connection: &Connection, tag: &str) -> Answer<Self> {
-        let mut service = WorkerServiceClient::new(channel(connection).await?);
+        let mut service = WorkerServiceClient::new(connection.target(Role::Operator)?.connect().await?);
         let pid = std::process::id();
         let worker_id = format!("{tag}-{pid}");
         let request = v1::RegisterRequest {

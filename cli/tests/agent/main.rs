@@ -53,8 +53,7 @@ async fn another_version_is_refused_in_one_line() {
 #[test]
 fn wrong_usage_is_one_line_and_exit_code_2() {
     for arguments in [
-        &["--coordinator", "http://10.1.2.3:7070"][..],
-        &["--coordinator", "nonsense"],
+        &["--coordinator", "nonsense"][..],
         &["--coordinator", "https://127.0.0.1:7070"],
         &["--devices", "cuda:77"],
     ] {

@@ -67,7 +67,7 @@ impl Agent {
         let SlotPlan { slots, by_memory } =
             launcher::plan(&devices, &gpus, SlotCount::Auto, processors).unwrap();
         let config = AgentConfig {
-            coordinator: sortie_proto::endpoint::coordinator_uri(&fake.url(), false).unwrap().into(),
+            coordinator: sortie_access::Target::insecure(fake.address.to_string().parse().unwrap()),
             data: folder.path().to_owned(),
             cache: folder.path().to_owned(),
             slots,

@@ -1,5 +1,6 @@
 //! A coordinator on a port that stays, and workers that run on when it is gone.
 
+use sortie_testkit::programs::isolated;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ impl Cluster {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.listen)
+        format!("https://{}", self.listen)
     }
 
     /// The port that the first one took is the port of all.
@@ -82,7 +83,7 @@ impl Cluster {
         let mut child = command.stdout(Stdio::piped()).stderr(self.log("coordinator")).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on http://");
+        let address = line.trim().strip_prefix("listening on https://");
         self.listen =
             address.unwrap_or_else(|| panic!("{line:?} {}", self.read_log("coordinator"))).to_owned();
         self.coordinator = Some(child);
@@ -268,7 +269,7 @@ impl Drop for Cluster {
 
 /// The program, without the settings of whoever runs the tests.
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SORTIE_") {
             command.env_remove(name);

@@ -3,14 +3,19 @@
 
 mod cluster;
 
+#[path = "../support/link.rs"]
+mod link;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use cluster::{Cluster, PATIENCE, Place, TRIALS, now};
+use link::link;
 use sortie_proto::v1;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use sortie_testkit::postgres::Postgres;
+use sortie_testkit::programs::state_home;
 use tonic::Code;
 
 /// The kinds of databases that this machine has, each with a place for a second database of it.
@@ -66,7 +71,7 @@ fn a_sweep_goes_on_from_a_backup_and_ends_as_if_nothing_had_happened() {
 fn refuses_the_old_incarnation(url: &str, incarnation: i64, token: i64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut client = WorkerServiceClient::connect(url.to_owned()).await.unwrap();
+        let mut client = WorkerServiceClient::new(link(url).await);
         let loss = v1::TrainingLoss { step: 20, loss: 9.0, seconds: None };
         let batch = Some(v1::Batch { sequence: 1, losses: vec![loss], ..v1::Batch::default() });
         let (worker_id, outcome) =

@@ -1,5 +1,6 @@
 //! A coordinator that answers from a script, and the program that asks it.
 
+use sortie_testkit::programs::isolated;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -258,9 +259,10 @@ impl Coordinator {
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command
             .env_clear()
+            .env("SORTIE_INSECURE", "1")
             .args(["--coordinator", &format!("http://{}", self.address)])
             .args(words)
             .stdin(Stdio::null());

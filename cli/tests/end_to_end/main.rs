@@ -154,7 +154,7 @@ fn a_killed_coordinator_comes_back_and_its_workers_with_it() {
     world.submit("tiny", 60, "1");
     let mut worker = world.start_worker();
     world.wait_until("tiny", "the second trial's training", in_the_second_trial);
-    let listen = world.url.strip_prefix("http://").unwrap().to_owned();
+    let listen = world.url.strip_prefix("https://").unwrap().to_owned();
     world.kill_coordinator();
     let before: Vec<(String,)> =
         query(&world, "SELECT trial_id FROM trials WHERE state = 'succeeded' ORDER BY 1");

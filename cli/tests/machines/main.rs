@@ -6,6 +6,7 @@ mod kernel;
 #[expect(dead_code, reason = "it is shared with other tests")]
 mod support;
 
+use sortie_testkit::programs::isolated;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ impl WorkerProcess {
     }
 
     fn with_devices(world: &World, machine: &str, devices: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command
             .args(["worker", "--devices", devices, "--threads", "1", "--coordinator", &world.url])
             .args(["--machine", machine])

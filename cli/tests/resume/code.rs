@@ -1,5 +1,6 @@
 //! What trials ran: git's commit and the files of the command line, from the worker to `explain`, `results`, `diff`, `trials` and SQL.
 
+use sortie_testkit::programs::isolated;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -26,7 +27,7 @@ fn run(world: &World, seeds: u32) {
          [data]\ndataset = \"TimesOfDay\"\ndomains = [\"dawn\", \"dusk\"]\n[grid]\nheld_out = [\"dusk\"]\nseeds = {seeds}\n"
     );
     world.submit_text("work", &text, &[]);
-    let mut worker = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    let mut worker = isolated(env!("CARGO_BIN_EXE_sortie"));
     worker.args(["worker", "--devices", "cpu", "--allow-commands", "--exit-when-idle", "--coordinator"]);
     worker.arg(&world.url).arg("--cache").arg(world.folder.path().join("cache"));
     worker.current_dir(world.folder.path().join("repository"));

@@ -6,6 +6,7 @@ mod code;
 #[expect(dead_code, reason = "it is shared with other tests")]
 mod support;
 
+use sortie_testkit::programs::isolated;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -180,7 +181,7 @@ fn a_guard_whose_agent_is_gone_saves_what_nobody_has_read() {
     let folder = tempfile::tempdir().unwrap();
     let (unread, ready) = (folder.path().join("unread"), folder.path().join("ready"));
     let script = format!("env; echo printed; touch '{}'; exec sleep 600", ready.display());
-    let mut guard = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    let mut guard = isolated(env!("CARGO_BIN_EXE_sortie"));
     guard.args(["guard", "sh", "-c", &script]).env("SORTIE_GUARD_UNREAD", &unread);
     let mut guard = guard.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     while !ready.exists() {

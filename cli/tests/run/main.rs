@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use sortie_testkit::programs::isolated;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -38,7 +39,7 @@ impl Sweep {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command.args(["run", "tiny.toml", "--data", "data", "--devices", "cpu", "--threads", "1", "--cache"]);
         command.arg(&self.cache).args(["--output", "out"]).current_dir(self.folder.path());
         for variable in ["SORTIE_DB", "SORTIE_DATA", "SORTIE_STORE", "SORTIE_COORDINATOR"] {
@@ -176,7 +177,7 @@ fn a_second_command_joins_the_coordinator_that_serves_the_database() {
     let second = sweep.start();
     let [first, second] = [first, second].map(|run| run.wait_with_output().unwrap());
     let (_, said) = texts(&second);
-    assert!(said.contains("joining the coordinator at http://127.0.0.1:"), "{said}");
+    assert!(said.contains("joining the coordinator at https://127.0.0.1:"), "{said}");
     assert!(first.status.success(), "{:?}", texts(&first));
     assert_eq!(sweep.succeeded(), (6, 6));
 }
@@ -186,7 +187,7 @@ fn what_cannot_run_here_is_one_line_and_exit_code_1() {
     let Some(sweep) = Sweep::new(12) else { return };
     let libtorch = sweep.folder.path().join("nowhere");
     let run = |words: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command.args(["run", "tiny.toml", "--data", "data", "--devices", "cpu"]).args(words);
         let output = command.current_dir(sweep.folder.path()).stdin(Stdio::null()).output().unwrap();
         let (_, said) = texts(&output);

@@ -1,9 +1,10 @@
 //! Real processes on a small real data set: some emoji of each style, copied from what `cargo xtask setup` rendered.
 
+use sortie_testkit::programs::isolated;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -71,7 +72,7 @@ impl World {
 
     /// Starts a coordinator on the test's database, and learns its address.
     pub fn start_coordinator(&mut self, listen: &str) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command
             .args(["serve", "--lease", "3", "--listen", listen, "--db"])
             .arg(format!("sqlite://{}", self.database().display()));
@@ -105,7 +106,7 @@ impl World {
 
     /// Likewise, with these variables.
     pub fn start_worker_where(&self, options: &[&str], variables: &[(&str, &str)]) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
         command.envs(variables.iter().copied());
         command
             .args(["worker", "--devices", "cpu", "--threads", "1", "--coordinator", &self.url])
@@ -181,7 +182,7 @@ impl Drop for World {
 
 /// Runs `sortie` with these words and nothing of the environment that could change what it does.
 pub fn sortie(words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    let mut command = isolated(env!("CARGO_BIN_EXE_sortie"));
     for variable in ["SORTIE_COORDINATOR", "SORTIE_DB", "SORTIE_LISTEN", "SORTIE_DATA", "SORTIE_STORE"] {
         command.env_remove(variable);
     }

@@ -4,18 +4,17 @@ use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use sortie_access::{Link, Target};
 use sortie_core::job::Outcome;
 use sortie_core::keys::{AttemptToken, Incarnation};
 use sortie_core::lease::AttemptHeartbeat;
 use sortie_proto::v1;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 use crate::registry::AttemptKey;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls that the coordinator answers at once. A call that timed out may still have been served; every call can be repeated.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon the loss of the coordinator's machine is noticed.
@@ -80,7 +79,7 @@ enum Reachability {
 /// This worker's connection.
 #[derive(Debug)]
 pub(crate) struct Session {
-    client: WorkerServiceClient<Channel>,
+    client: WorkerServiceClient<Link>,
     registration: v1::RegisterRequest,
     url: String,
     /// With which incarnation of the database this worker is registered, if it is with the coordinator that runs now, as far as is known.
@@ -104,14 +103,9 @@ pub(crate) struct StoreInfo {
 
 impl Session {
     /// A session that connects with its first call, and again whenever the connection is lost. Call it inside a tokio runtime.
-    pub(crate) fn new(endpoint: &Endpoint, registration: v1::RegisterRequest) -> Self {
-        let url = endpoint.uri().to_string().trim_end_matches('/').to_owned();
-        let endpoint = endpoint.clone().connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
-        let endpoint = endpoint
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true);
-        let client = WorkerServiceClient::new(endpoint.connect_lazy())
+    pub(crate) fn new(coordinator: &Target, registration: v1::RegisterRequest) -> Self {
+        let url = coordinator.shown();
+        let client = WorkerServiceClient::new(coordinator.lazy(KEEPALIVE))
             .max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
         let (registered, reachability) = (tokio::sync::Mutex::new(None), Mutex::new(Reachability::Unknown));
         let (heartbeat, store_info) = (watch::Sender::new(None), watch::Sender::new(None));

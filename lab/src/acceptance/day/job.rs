@@ -142,7 +142,7 @@ impl Day {
             .env("DATA", &self.data)
             .env("EXAMPLES", repository().join("examples"))
             .env("PORT", self.port.to_string());
-        shell.env("SORTIE_COORDINATOR", format!("http://127.0.0.1:{}", self.port));
+        shell.env("SORTIE_COORDINATOR", format!("https://127.0.0.1:{}", self.port));
         shell.env("SORTIE_DATA", &self.data).env("XDG_STATE_HOME", self.folder.join("state"));
         shell
     }

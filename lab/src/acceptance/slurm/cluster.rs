@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use sortie_testkit::ports;
+use sortie_testkit::{ports, programs};
 
 use super::super::daemon::Daemon;
 
@@ -69,7 +69,8 @@ impl SlurmCluster {
     /// A command of Slurm for this cluster.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env("SLURM_CONF", &self.config);
+        // Jobs inherit both. The workers among them find the coordinator's access files.
+        command.env("SLURM_CONF", &self.config).env("XDG_STATE_HOME", programs::state_home());
         // Options that a user has set for another cluster must not apply to this one.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();

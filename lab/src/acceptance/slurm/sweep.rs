@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use sortie_testkit::processes;
+use sortie_testkit::{processes, programs};
 
 use crate::coordinator::{Coordinator, LaunchOptions};
 
@@ -112,7 +112,7 @@ impl SlurmSweep {
     }
 
     fn sortie(&self) -> Command {
-        let mut command = Command::new(&self.sortie);
+        let mut command = programs::isolated(&self.sortie);
         command.args(["--coordinator", &self.coordinator.url]);
         command
     }
