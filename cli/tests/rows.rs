@@ -4,7 +4,7 @@
 #[path = "support/link.rs"]
 mod link;
 
-use sortie_testkit::programs::isolated;
+use sortie_testkit::programs::{isolated, state_home};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -15,7 +15,6 @@ use link::link;
 use sortie_proto::v1;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use sortie_testkit::postgres::Postgres;
-use sortie_testkit::programs::state_home;
 use tonic::Code;
 
 /// The kinds of databases that this machine has, each with a place for a second database of it.
