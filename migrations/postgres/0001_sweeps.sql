@@ -112,6 +112,8 @@ CREATE TABLE attempts (
     sequence BIGINT NOT NULL DEFAULT 0,
     step BIGINT NOT NULL DEFAULT 0,
     preparation TEXT,
+    log_bytes BIGINT NOT NULL DEFAULT 0,
+    log_cut BIGINT,
     software TEXT,
     libtorch TEXT,
     device TEXT,

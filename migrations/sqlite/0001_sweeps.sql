@@ -117,6 +117,8 @@ CREATE TABLE attempts (
     sequence       INTEGER NOT NULL DEFAULT 0, -- how many batches of reports were accepted
     step           INTEGER NOT NULL DEFAULT 0, -- the last step that it reported
     preparation    TEXT,                   -- what it does before its first step, for people; NULL once it trains
+    log_bytes      INTEGER NOT NULL DEFAULT 0, -- of its output: how much was stored
+    log_cut        INTEGER,              -- the last batch of its beginning, which is kept, if later output was left out; NULL: everything is kept
     software       TEXT,                   -- this and what it ran on: NULL until it reports it
     libtorch       TEXT,
     device         TEXT,

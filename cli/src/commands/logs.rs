@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use sortie_proto::v1::LogsResponse;
+use sortie_proto::v1::LogsChunk;
 
 use crate::attempts::Attempts;
-use crate::connection::{Client, Connection};
+use crate::connection::{Client, ClientError, Connection};
 use crate::output;
 
 /// Print the output of an attempt at a trial, byte for byte, as much of it as its worker kept.
@@ -34,18 +34,29 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         let unknown = || format!("trial {trial} has no attempt {number}: there were {}", attempts.count());
         attempts.token(usize::try_from(number).unwrap_or(usize::MAX)).with_context(unknown)
     });
-    let LogsResponse { token, worker, text } = client.logs(trial, named.transpose()?).await?;
+    let mut chunks = client.logs(trial, named.transpose()?).await?;
+    let LogsChunk { token, worker, .. } =
+        chunks.message().await.map_err(ClientError::from)?.unwrap_or_default();
     let attempt = attempts.number(token);
     if *json {
+        let mut text = Vec::new();
+        while let Some(chunk) = chunks.message().await.map_err(ClientError::from)? {
+            text.extend(chunk.text);
+        }
         let text = String::from_utf8_lossy(&text);
         return output::json(
             &json!({ "trial": trial, "attempt": attempt, "token": token, "worker": worker, "text": text }),
         );
     }
-    if text.is_empty() {
+    let mut is_empty = true;
+    while let Some(chunk) = chunks.message().await.map_err(ClientError::from)? {
+        is_empty &= chunk.text.is_empty();
+        output::bytes(&chunk.text)?;
+    }
+    if is_empty {
         let which =
             attempt.map_or_else(|| "the newest attempt".to_owned(), |number| format!("attempt {number}"));
         output::note(&format!("{which} at trial {trial} printed nothing"));
     }
-    output::bytes(&text)
+    Ok(())
 }

@@ -177,7 +177,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn logs(&mut self, trial: &str, token: Option<i64>) -> Answer<v1::LogsResponse> {
+    pub async fn logs(&mut self, trial: &str, token: Option<i64>) -> Answer<Streaming<v1::LogsChunk>> {
         let request = v1::LogsRequest { trial: trial.to_owned(), token: token.unwrap_or_default() };
         Ok(self.0.logs(request).await?.into_inner())
     }

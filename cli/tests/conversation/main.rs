@@ -273,8 +273,7 @@ fn conditions_that_no_trial_meets_are_told_by_what_would_change_trials() {
 
 #[test]
 fn logs_are_printed_byte_for_byte() {
-    let logs =
-        v1::LogsResponse { token: 17, worker: "gpu4:4711".into(), text: b"a\xff\r\n\x1b[1mb".to_vec() };
+    let logs = v1::LogsChunk { token: 17, worker: "gpu4:4711".into(), text: b"a\xff\r\n\x1b[1mb".to_vec() };
     let started = |token| v1::TrialEvent { token, what: "started".into(), ..Default::default() };
     let story = v1::ExplainResponse { events: vec![started(16), started(17)], ..Default::default() };
     let coordinator =
@@ -291,7 +290,7 @@ fn logs_are_printed_byte_for_byte() {
     let asked: Vec<String> = coordinator.asked().into_iter().filter(|asked| asked.starts_with('(')).collect();
     assert_eq!(asked, ["(\"s/94f9\", 0)", "(\"94f9\", 17)"]);
     let silent = Coordinator::start(Script {
-        logs: v1::LogsResponse { text: vec![], ..logs },
+        logs: v1::LogsChunk { text: vec![], ..logs },
         story,
         ..Script::default()
     });

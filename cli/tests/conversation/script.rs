@@ -24,7 +24,7 @@ pub struct Script {
     pub outlook: v1::OutlookResponse,
     pub trials: Vec<v1::Trial>,
     pub story: v1::ExplainResponse,
-    pub logs: v1::LogsResponse,
+    pub logs: v1::LogsChunk,
     pub workers: Vec<v1::Worker>,
     pub artifacts: v1::ArtifactsResponse,
     pub certificate: v1::Certificate,
@@ -65,6 +65,7 @@ impl SweepService for Script {
     type TrialsStream = Stream<v1::Trial>;
     type ResultsStream = Stream<v1::ResultsChunk>;
     type QueryStream = Stream<v1::QueryChunk>;
+    type LogsStream = Stream<v1::LogsChunk>;
     type BackupStream = Stream<v1::BackupChunk>;
 
     async fn handshake(
@@ -167,10 +168,15 @@ impl SweepService for Script {
         Ok(Response::new(self.story.clone()))
     }
 
-    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<v1::LogsResponse>, Status> {
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         let v1::LogsRequest { trial, token } = request.into_inner();
         self.note(&(trial, token));
-        Ok(Response::new(self.logs.clone()))
+        let v1::LogsChunk { token, worker, text } = self.logs.clone();
+        let first = v1::LogsChunk { token, worker, text: Vec::new() };
+        // As a real one, which sends text in parts.
+        let rest = text.chunks(3).map(|text| v1::LogsChunk { text: text.to_vec(), ..Default::default() });
+        let chunks: Vec<_> = std::iter::once(first).chain(rest).map(Ok).collect();
+        Ok(Response::new(tokio_stream::iter(chunks)))
     }
 
     async fn workers(

@@ -1,6 +1,7 @@
 //! The two services, thin: wire to core, one call into the store, core to wire.
 
 mod coordinator;
+mod logs;
 mod refusal;
 mod request;
 mod routes;

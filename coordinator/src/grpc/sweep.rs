@@ -7,7 +7,6 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
-use sortie_core::keys::AttemptToken;
 use sortie_core::machine::WorkKind;
 use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
@@ -17,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
 
 use super::coordinator::{Coordinator, SOFTWARE};
+use super::logs;
 use super::refusal::{check_version, invalid, refused};
 use super::request::{named_trials, read_submission, read_sweep};
 use super::wire::{
@@ -40,7 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct SweepApi(pub(super) Arc<Coordinator>);
 
-type Answer<T> = BoxStream<'static, Result<T, Status>>;
+pub(super) type Answer<T> = BoxStream<'static, Result<T, Status>>;
 
 #[tonic::async_trait]
 impl v1::sweep_service_server::SweepService for SweepApi {
@@ -49,6 +49,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     type TrialsStream = Answer<v1::Trial>;
     type ResultsStream = Answer<v1::ResultsChunk>;
     type QueryStream = Answer<v1::QueryChunk>;
+    type LogsStream = Answer<v1::LogsChunk>;
     type BackupStream = Answer<v1::BackupChunk>;
 
     async fn handshake(
@@ -243,19 +244,8 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         Ok(Response::new(certificate_wire(certificate)))
     }
 
-    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<v1::LogsResponse>, Status> {
-        let v1::LogsRequest { trial, token } = request.into_inner();
-        let log = self.0.store.log(&trial, Some(AttemptToken(token)).filter(|token| token.0 != 0)).await;
-        let log = log.map_err(|error| match error {
-            // Here an attempt that is not there is a user's slip, not a stale worker.
-            StoreError::UnknownToken(_) => Status::not_found(format!("trial {trial} has no such attempt")),
-            other => refused(other),
-        })?;
-        Ok(Response::new(v1::LogsResponse {
-            token: log.token.map_or(0, |token| token.0),
-            worker: log.worker,
-            text: log.text,
-        }))
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        logs::stream(Arc::clone(&self.0), request.into_inner()).await.map(Response::new)
     }
 
     async fn workers(

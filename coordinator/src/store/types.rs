@@ -355,15 +355,29 @@ pub struct StoredArtifact {
     pub place: Option<ArtifactLocation>,
 }
 
-/// What an attempt printed.
+/// How many batches of output are read at a time, of at most 256 KiB each: an answer holds no more of a log in memory.
+pub(crate) const LOG_PART_BATCHES: u64 = 16;
+
+/// What an attempt printed, but for the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// The attempt; none if the trial never ran.
     pub token: Option<AttemptToken>,
     /// Where it ran.
     pub worker: String,
-    /// What its worker sent.
+    /// The last batch of the beginning, if what follows it was left out.
+    pub cut: Option<u64>,
+    /// How many bytes were left out.
+    pub left_out: u64,
+}
+
+/// A part of what an attempt printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPart {
+    /// The text.
     pub text: Vec<u8>,
+    /// Its last batch: the next part is after that.
+    pub last: u64,
 }
 
 /// A worker as users see it.

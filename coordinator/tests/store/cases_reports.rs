@@ -331,7 +331,7 @@ pub async fn absurd_numbers_and_texts_hurt_nobody_else(f: Fixture) {
         20,
         "no trial is further than its last step"
     );
-    assert_eq!(f.store.log(&leases[1].spec_hash.to_string(), None).await.unwrap().text, [0, 255, 10]);
+    assert_eq!(f.store.log_text(&leases[1].spec_hash.to_string(), None).await.unwrap(), [0, 255, 10]);
 }
 
 fn reported(dataset: &str, weights: &str) -> Batch {
@@ -406,14 +406,14 @@ pub async fn logs_are_read_in_order_by_attempt(f: Fixture) {
     }
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_one().await;
-    assert_eq!(f.store.log(&name, None).await.unwrap().text, b"");
+    assert_eq!(f.store.log_text(&name, None).await.unwrap(), b"");
     f.store.report(second.token, printed(1, "four")).await.unwrap();
     let log = f.store.log(&name, None).await.unwrap();
     assert_eq!(
-        (log.token, log.worker.as_str(), log.text.as_slice()),
+        (log.token, log.worker.as_str(), f.store.log_text(&name, None).await.unwrap().as_slice()),
         (Some(second.token), "host:7", b"four".as_slice())
     );
-    assert_eq!(f.store.log(&name, Some(first.token)).await.unwrap().text, b"one two three");
+    assert_eq!(f.store.log_text(&name, Some(first.token)).await.unwrap(), b"one two three");
     assert!(matches!(
         f.store.log(&name, Some(AttemptToken(1))).await,
         Err(StoreError::UnknownToken(AttemptToken(1)))
@@ -423,6 +423,29 @@ pub async fn logs_are_read_in_order_by_attempt(f: Fixture) {
         f.store.log(&never.to_string(), None).await.unwrap(),
         sortie_coordinator::store::Log::default()
     );
+}
+
+/// The beginning and the end are kept, and a line says how much is missing between them.
+pub async fn of_a_log_without_end_the_middle_is_left_out(f: Fixture) {
+    f.submit(SWEEP).await;
+    let lease = f.claim_one().await;
+    let name = lease.spec_hash.to_string();
+    let printed = |sequence: u64| {
+        let line = format!("{sequence:09}\n");
+        Batch { sequence, log: line.repeat((1 << 18) / 10).into_bytes(), ..Batch::default() }
+    };
+    for sequence in 1..=110 {
+        f.store.report(lease.token, printed(sequence)).await.unwrap();
+    }
+    let log = f.store.log(&name, None).await.unwrap();
+    // A little less than 256 KiB each: 64 of them are the first 16 MiB, and the last 32 are kept.
+    assert_eq!((log.cut, log.left_out), (Some(64), (110 - 64 - 32) * 262_140));
+    let text = String::from_utf8(f.store.log_text(&name, None).await.unwrap()).unwrap();
+    let (head, tail) = text.split_once("\n\n[3669960 bytes of output are left out here]\n").unwrap();
+    assert!(head.starts_with("000000001\n") && head.ends_with("000000064") && head.len() == 64 * 262_140 - 1);
+    assert!(tail.starts_with("000000079\n") && tail.ends_with("000000110\n") && tail.len() == 32 * 262_140);
+    let part = f.store.log_part(&log, 0).await.unwrap().unwrap();
+    assert_eq!((part.text.len(), part.last), (16 * 262_140, 16));
 }
 
 /// Named metrics come back to the last bit, on training domains and on held-out ones apart; accuracy may be missing.

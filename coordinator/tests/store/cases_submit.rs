@@ -163,7 +163,11 @@ pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture)
     assert_eq!(found, (1, 1, "host:7", Some("first")));
     let log = f.store.log(&format!("second/{}", done.spec_hash), None).await.unwrap();
     assert_eq!(
-        (log.token, log.text.as_slice(), log.worker.as_str()),
+        (
+            log.token,
+            f.store.log_text(&format!("second/{}", done.spec_hash), None).await.unwrap().as_slice(),
+            log.worker.as_str()
+        ),
         (Some(done.token), b"printed".as_slice(), "host:7")
     );
     assert_eq!(f.store.log(&format!("second/{}", done.spec_hash), Some(done.token)).await.unwrap(), log);

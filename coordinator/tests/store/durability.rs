@@ -130,7 +130,7 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     assert_eq!(store.status(None).await.unwrap()[0].running, 1);
     let expected: Vec<u8> = (1..=acknowledged).flat_map(|sequence| printed(sequence, 20_000).log).collect();
     assert!(
-        acknowledged > 1 && store.log(&lease.spec_hash.to_string(), None).await.unwrap().text == expected
+        acknowledged > 1 && store.log_text(&lease.spec_hash.to_string(), None).await.unwrap() == expected
     );
     drop(store);
 
@@ -138,7 +138,7 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     f.store.report(lease.token, printed(acknowledged + 1, 20_000)).await.unwrap();
     f.complete_with(lease.token, printed(acknowledged + 2, 1), Outcome::Succeeded).await.unwrap();
     assert_eq!(f.count(StateName::Succeeded).await, 1);
-    let text = f.store.log(&lease.spec_hash.to_string(), None).await.unwrap().text;
+    let text = f.store.log_text(&lease.spec_hash.to_string(), None).await.unwrap();
     assert_eq!(text.len(), expected.len() + 20_001);
     assert!(text.starts_with(&expected));
 }

@@ -331,6 +331,10 @@ impl Pair {
                 let name = format!("{sweep}/{}", line.spec_hash);
                 prop_assert_eq!(shown(model.history(&name).await), shown(real.history(&name).await));
                 prop_assert_eq!(shown(model.log(&name, None).await), shown(real.log(&name, None).await));
+                prop_assert_eq!(
+                    shown(model.log_text(&name, None).await),
+                    shown(real.log_text(&name, None).await)
+                );
             }
         }
         Ok(())

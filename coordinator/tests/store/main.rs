@@ -194,6 +194,7 @@ contract! {
         other_data_under_the_same_name_is_the_machines_fault,
         of_two_that_would_pin_a_name_at_once_one_does,
         logs_are_read_in_order_by_attempt,
+        of_a_log_without_end_the_middle_is_left_out,
     }
     cases_admin {
         a_cancelled_attempt_is_stale_and_writes_nothing,

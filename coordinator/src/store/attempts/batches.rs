@@ -12,6 +12,10 @@ use crate::store::types::TrialEvent;
 
 /// How much of an attempt's output one batch may bring, in bytes.
 const LOG_BYTES_MAX: usize = 1 << 18;
+/// How much of the beginning of an attempt's output is kept. Workers send half of it at most.
+const LOG_HEAD_BYTES: u64 = 16 << 20;
+/// Of an output that is longer, how many of its last batches are kept besides.
+const LOG_TAIL_BATCHES: u64 = 32;
 /// How many notes of one batch are kept.
 const NOTES_MAX: usize = 16;
 /// The longest name of a domain, in bytes.
@@ -78,8 +82,13 @@ impl UnitOfWork {
             .chain(losses.iter().map(|loss| loss.step))
             .max()
             .unwrap_or(0);
+        let log = &log[..log.len().min(LOG_BYTES_MAX)];
         self.advance(token, |progress| {
-            (progress.sequence, progress.step) = (*sequence, progress.step.max(step))
+            (progress.sequence, progress.step) = (*sequence, progress.step.max(step));
+            progress.log.bytes += log.len() as u64;
+            if progress.log.bytes > LOG_HEAD_BYTES {
+                progress.log.cut.get_or_insert(*sequence - 1);
+            }
         });
         if let Some(fingerprint) = fingerprint.as_ref().map(plain) {
             if let Some(row) = self.attempts.get_mut(&token) {
@@ -104,7 +113,13 @@ impl UnitOfWork {
             self.changes.events.push((row.trial, TrialEvent { at_ms, token: Some(token), what, detail }));
         }
         if !log.is_empty() {
-            self.changes.logs.push((token, *sequence, log[..log.len().min(LOG_BYTES_MAX)].to_vec()));
+            self.changes.logs.push((token, *sequence, log.to_vec()));
+        }
+        let cut = self.attempts.get(&token).and_then(|row| row.progress.log.cut);
+        if let (Some(cut), Some(last)) = (cut, sequence.checked_sub(LOG_TAIL_BATCHES))
+            && last > cut
+        {
+            self.changes.left_out.push((token, cut, last));
         }
     }
 }

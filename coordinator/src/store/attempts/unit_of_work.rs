@@ -302,8 +302,8 @@ impl UnitOfWork {
 
     fn revive(&mut self, trial: TrialKey, token: AttemptToken) {
         self.advance(token, |progress| {
-            let Progress { sequence, step, .. } = *progress;
-            *progress = Progress { sequence, step, ..Progress::BEGUN };
+            let Progress { sequence, step, log, .. } = *progress;
+            *progress = Progress { sequence, step, log, ..Progress::BEGUN };
         });
         let detail = "its worker reported before another attempt started".to_owned();
         let event = TrialEvent { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };

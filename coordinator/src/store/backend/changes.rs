@@ -60,6 +60,8 @@ pub(crate) struct Changes {
     pub(crate) resumed: BTreeMap<AttemptToken, Resumed>,
     /// With the number of the batch that brought it.
     pub(crate) logs: Vec<(AttemptToken, u64, Vec<u8>)>,
+    /// Output that is not kept any more: that of the batches after the first number, up to the second.
+    pub(crate) left_out: Vec<(AttemptToken, u64, u64)>,
     /// With the trial.
     pub(crate) events: Vec<(TrialKey, TrialEvent)>,
     /// Kind, name and digest.

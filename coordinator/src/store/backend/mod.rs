@@ -11,8 +11,9 @@ pub(crate) mod trial_history;
 
 pub(crate) use changes::{Changes, Move, NewAttempt, NewTrial};
 pub(crate) use rows::{
-    AttemptRow, AttemptState, Contradiction, FilesQuestion, LackingTrial, OpenSweep, Progress, ReportedData,
-    ReusingSweep, StoredSweepState, SweepRow, TrialRow, WaitingCombination, WaitingTrial, WorkerRow, given,
+    AttemptRow, AttemptState, Contradiction, FilesQuestion, LackingTrial, LogExtent, OpenSweep, Progress,
+    ReportedData, ReusingSweep, StoredSweepState, SweepRow, TrialRow, WaitingCombination, WaitingTrial,
+    WorkerRow, given,
 };
 pub(crate) use traits::{
     Attempts, Backend, Release, Removal, Sweeps, Transaction, Trials, VERIFIES, Workers,

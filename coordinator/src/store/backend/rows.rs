@@ -211,6 +211,16 @@ pub(crate) struct Progress {
     pub(crate) step: u64,
     /// What it does before its first step, for people.
     pub(crate) preparation: Option<String>,
+    pub(crate) log: LogExtent,
+}
+
+/// How much an attempt has printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogExtent {
+    /// Bytes that were stored.
+    pub(crate) bytes: u64,
+    /// The last batch of the beginning, which is kept; none as long as everything is kept.
+    pub(crate) cut: Option<u64>,
 }
 
 /// An attempt with its trial.
@@ -257,6 +267,7 @@ impl Progress {
         sequence: 0,
         step: 0,
         preparation: None,
+        log: LogExtent { bytes: 0, cut: None },
     };
 }
 

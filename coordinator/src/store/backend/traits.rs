@@ -79,6 +79,8 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     async fn history(&self, trial: TrialKey) -> Result<TrialHistory, StoreError>;
     /// What an attempt of a trial printed; the newest one's unless one is named.
     async fn log(&self, trial: TrialKey, token: Option<AttemptToken>) -> Result<Log, StoreError>;
+    /// What an attempt printed, batch by batch with their numbers: at most [`LOG_PART_BATCHES`](crate::store::types::LOG_PART_BATCHES) of those after one.
+    async fn log_part(&self, token: AttemptToken, after: u64) -> Result<Vec<(u64, Vec<u8>)>, StoreError>;
     /// Artifacts of a trial's attempts, and of the attempt that gave its result, which may be another sweep's.
     async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError>;
     /// All reports of the attempt that gave a trial its result; none if the trial has no result.

@@ -20,8 +20,8 @@ use crate::store::StoreError;
 use crate::store::backend::{SweepRow, VERIFIES};
 use crate::store::query::Rows;
 use crate::store::types::{
-    ArtifactLocation, Log, Outlook, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine,
-    WorkerLine,
+    ArtifactLocation, Log, LogPart, Outlook, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory,
+    TrialLine, WorkerLine,
 };
 
 /// Trials that are listed where a name means several.
@@ -222,7 +222,7 @@ impl Store {
         }
     }
 
-    /// What an attempt at a trial printed; the newest one's unless one is named, and for a trial that reuses another sweep's result
+    /// Which attempt's output is meant: that of an attempt at a trial; the newest one's unless one is named, and for a trial that reuses another sweep's result
     /// that of the attempt that gave it.
     ///
     /// # Errors
@@ -238,6 +238,37 @@ impl Store {
                 log => log,
             },
         }
+    }
+
+    /// The part of that output after a batch; 0 for the beginning, none at the end. A line says what was left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn log_part(&self, log: &Log, after: u64) -> Result<Option<LogPart>, StoreError> {
+        let Some(token) = log.token else { return Ok(None) };
+        let (mut text, mut last) = (Vec::new(), after);
+        for (sequence, printed) in self.backend.log_part(token, after).await? {
+            if log.cut.is_some_and(|cut| last <= cut && cut < sequence) {
+                text.extend(format!("\n[{} bytes of output are left out here]\n", log.left_out).into_bytes());
+            }
+            text.extend(printed);
+            last = sequence;
+        }
+        Ok((last > after).then_some(LogPart { text, last }))
+    }
+
+    /// The whole output.
+    ///
+    /// # Errors
+    /// As [`Store::log`].
+    pub async fn log_text(&self, name: &str, token: Option<AttemptToken>) -> Result<Vec<u8>, StoreError> {
+        let log = self.log(name, token).await?;
+        let (mut text, mut after) = (Vec::new(), 0);
+        while let Some(part) = self.log_part(&log, after).await? {
+            text.extend(part.text);
+            after = part.last;
+        }
+        Ok(text)
     }
 
     pub(super) async fn find(&self, name: &str) -> Result<TrialKey, StoreError> {

@@ -14,12 +14,12 @@ use sortie_core::record::{Detail, TrialRecord};
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    Backend, FilesQuestion, LackingTrial, ReportedData, StoredSweepState, SweepRow, Transaction, VERIFIES,
-    sweep_counts, trial_history,
+    Backend, FilesQuestion, LackingTrial, LogExtent, ReportedData, StoredSweepState, SweepRow, Transaction,
+    VERIFIES, sweep_counts, trial_history,
 };
 use crate::store::types::{
-    Log, Page, PageRequest, StoredArtifact, SweepContents, SweepStatus, TrialArtifacts, TrialHistory,
-    TrialLine, WorkerLine,
+    LOG_PART_BATCHES, Log, Page, PageRequest, StoredArtifact, SweepContents, SweepStatus, TrialArtifacts,
+    TrialHistory, TrialLine, WorkerLine,
 };
 
 /// Rows of one page.
@@ -217,17 +217,20 @@ impl Backend for Memory {
             tables.attempts_of(trial).rev().find(|(found, _)| token.is_none_or(|token| token == **found));
         match (chosen, token) {
             (Some((token, attempt)), _) => {
-                let text = tables
-                    .logs
-                    .iter()
-                    .filter(|(key, _)| key.0 == *token)
-                    .flat_map(|(_, text)| text.clone())
-                    .collect();
-                Ok(Log { token: Some(*token), worker: tables.place(attempt.worker), text })
+                let kept: usize = tables.log_of(*token).map(|(_, text)| text.len()).sum();
+                let LogExtent { bytes, cut } = attempt.progress.log;
+                let worker = tables.place(attempt.worker);
+                Ok(Log { token: Some(*token), worker, cut, left_out: bytes - kept as u64 })
             }
             (None, Some(token)) => Err(StoreError::UnknownToken(token)),
             (None, None) => Ok(Log::default()),
         }
+    }
+
+    async fn log_part(&self, token: AttemptToken, after: u64) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let tables = self.tables.lock().await;
+        let part = tables.log_of(token).filter(|(sequence, _)| *sequence > after);
+        Ok(part.take(LOG_PART_BATCHES as usize).map(|(sequence, text)| (sequence, text.clone())).collect())
     }
 
     async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError> {

@@ -213,6 +213,12 @@ impl Tables {
         self.sweeps.values().find(|row| row.spec.name == name && row.state != StoredSweepState::Deleted)
     }
 
+    /// What an attempt printed, with the numbers of the batches.
+    pub(super) fn log_of(&self, token: AttemptToken) -> impl Iterator<Item = (u64, &Vec<u8>)> {
+        let of_attempt = self.logs.range((token, 0)..=(token, u64::MAX));
+        of_attempt.map(|((_, sequence), text)| (*sequence, text))
+    }
+
     pub(super) fn attempts_of(
         &self,
         trial: TrialKey,
@@ -442,6 +448,9 @@ impl Tables {
         }
         for (token, sequence, text) in &changes.logs {
             self.logs.entry((*token, *sequence)).or_insert_with(|| text.clone());
+        }
+        for (token, after, last) in &changes.left_out {
+            self.logs.retain(|(own, sequence), _| own != token || sequence <= after || sequence > last);
         }
         self.events.extend(changes.events.iter().cloned());
         for (kind, name, digest) in &changes.pins {

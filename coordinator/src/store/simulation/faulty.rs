@@ -144,6 +144,9 @@ impl Backend for FaultyBackend {
     async fn log(&self, trial: TrialKey, token: Option<AttemptToken>) -> Result<Log, StoreError> {
         self.inner.log(trial, token).await
     }
+    async fn log_part(&self, token: AttemptToken, after: u64) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        self.inner.log_part(token, after).await
+    }
     async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError> {
         self.inner.artifacts(trial).await
     }

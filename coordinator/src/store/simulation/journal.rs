@@ -356,9 +356,9 @@ impl Journal {
                         format!("the result of attempt {token} counts, and its end was refused as stale"),
                     );
                 }
-                let log = match store.log(&name, Some(token)).await {
+                let log = match store.log_text(&name, Some(token)).await {
                     Err(StoreError::UnknownToken(_)) if attempt.undone => continue,
-                    log => String::from_utf8_lossy(&log?.text).into_owned(),
+                    log => String::from_utf8_lossy(&log?).into_owned(),
                 };
                 let reported = (1..=attempt.batches).map(|sequence| format!("{token}:{sequence};"));
                 let prefix: Vec<String> = reported.take(log.matches(';').count()).collect();

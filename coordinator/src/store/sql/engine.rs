@@ -165,6 +165,17 @@ impl Row {
         })
     }
 
+    /// Such an integer, if there is one.
+    pub(super) fn maybe_count(
+        &self,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<Option<u64>, StoreError> {
+        let Some(value) = self.maybe_int(table, column)? else { return Ok(None) };
+        let negative = |_| StoreError::Corrupt { table, column, reason: format!("{value} is negative") };
+        value.try_into().map(Some).map_err(negative)
+    }
+
     pub(super) fn text(&self, table: &'static str, column: &'static str) -> Result<String, StoreError> {
         get!(self, table, column)
     }

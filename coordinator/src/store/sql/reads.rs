@@ -26,8 +26,8 @@ use crate::store::backend::{
 };
 use crate::store::query::Rows;
 use crate::store::types::{
-    Log, Page, PageRequest, SweepContents, SweepStatus, TrialArtifacts, TrialEvent, TrialHistory, TrialLine,
-    Worker, WorkerLine,
+    LOG_PART_BATCHES, Log, Page, PageRequest, SweepContents, SweepStatus, TrialArtifacts, TrialEvent,
+    TrialHistory, TrialLine, Worker, WorkerLine,
 };
 
 /// Rows of one page.
@@ -339,11 +339,18 @@ impl Backend for SqlBackend {
             (None, Some(token)) => return Err(StoreError::UnknownToken(token)),
             (None, None) => return Ok(Log::default()),
         };
-        let mut text = Vec::new();
-        for row in self.fetch(self.sql().log_of, vec![found.0.into()]).await? {
-            text.extend(row.bytes("logs", "text")?);
+        let mut log = Log { token: Some(found), worker, ..Log::default() };
+        if let Some(row) = self.fetch(self.sql().log_of, vec![found.0.into()]).await?.pop() {
+            log.cut = row.maybe_count("attempts", "log_cut")?;
+            log.left_out = row.count("attempts", "left_out")?;
         }
-        Ok(Log { token: Some(found), worker, text })
+        Ok(log)
+    }
+
+    async fn log_part(&self, token: AttemptToken, after: u64) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let args = vec![token.0.into(), after.into(), LOG_PART_BATCHES.into()];
+        let part = |row: &Row| Ok((row.count("logs", "sequence")?, row.bytes("logs", "text")?));
+        self.fetch(self.sql().log_part, args).await?.iter().map(part).collect()
     }
 
     async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError> {

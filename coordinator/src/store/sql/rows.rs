@@ -19,8 +19,8 @@ use sortie_core::trial::Point;
 use super::engine::{Arg, Row};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Contradiction, FilesQuestion, LackingTrial, Progress, SweepRow, TrialRow, WaitingTrial,
-    WorkerRow, given,
+    AttemptRow, Contradiction, FilesQuestion, LackingTrial, LogExtent, Progress, SweepRow, TrialRow,
+    WaitingTrial, WorkerRow, given,
 };
 use crate::store::types::{ArtifactLocation, StoredArtifact, TrialLine};
 
@@ -157,6 +157,10 @@ pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
             sequence: row.count("attempts", "sequence")?,
             step: row.count("attempts", "step")?,
             preparation: row.maybe_text("attempts", "preparation")?,
+            log: LogExtent {
+                bytes: row.count("attempts", "log_bytes")?,
+                cut: row.maybe_count("attempts", "log_cut")?,
+            },
         },
         dataset_digest: row.maybe_text("attempts", "dataset_digest")?,
         weights_digest: row.maybe_text("attempts", "weights_digest")?,

@@ -107,8 +107,8 @@ statements! {
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)", left = left(4));
     attempts: &format!("$pack(token, machine, suspect, trial, sweep_id, held_out, parameters, {STATE}, outcome, error_class, message,
-            ended_ms, sequence, step, preparation, dataset_digest, weights_digest, repeated)
-        SELECT a.token, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, t.parameters, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.dataset_digest, a.weights_digest,
+            ended_ms, sequence, step, preparation, log_bytes, log_cut, dataset_digest, weights_digest, repeated)
+        SELECT a.token, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, t.parameters, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.log_bytes, a.log_cut, a.dataset_digest, a.weights_digest,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS b WHERE b.trial = a.trial AND b.token < a.token)
                  THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
@@ -197,9 +197,9 @@ statements! {
         WHERE trials.id = v.id AND trials.state = v.from_state
             AND COALESCE(trials.lost, trials.holder, trials.result) IS NOT DISTINCT FROM v.from_attempt";
     advance_attempts: "UPDATE attempts SET outcome = v.outcome, error_class = v.error_class, message = v.message, ended_ms = v.ended_ms,
-            sequence = v.sequence, step = v.step, preparation = v.preparation
+            sequence = v.sequence, step = v.step, preparation = v.preparation, log_bytes = v.log_bytes, log_cut = v.log_cut
         FROM $rows(token BIGINT, from_outcome TEXT, from_sequence BIGINT, outcome TEXT, error_class TEXT, message TEXT, ended_ms BIGINT,
-                   sequence BIGINT, step BIGINT, preparation TEXT) AS v
+                   sequence BIGINT, step BIGINT, preparation TEXT, log_bytes BIGINT, log_cut BIGINT) AS v
         WHERE attempts.token = v.token AND attempts.outcome = v.from_outcome AND attempts.sequence = v.from_sequence";
     fingerprints: "UPDATE attempts SET software = v.software, libtorch = v.libtorch, device = v.device, threads = v.threads,
             dataset_digest = v.dataset_digest, weights_digest = v.weights_digest, code = v.code, code_name = v.code_name,
@@ -210,6 +210,7 @@ statements! {
     resumed: "UPDATE attempts SET resumed_token = v.resumed_token, resumed_step = v.resumed_step, exact = v.exact
         FROM $rows(token BIGINT, resumed_token BIGINT, resumed_step BIGINT, exact BIGINT) AS v WHERE attempts.token = v.token";
     insert_log: "INSERT INTO logs (token, sequence, text) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    leave_out_logs: "DELETE FROM logs WHERE token = $1 AND sequence > $2 AND sequence <= $3";
     events: "INSERT INTO trial_events (trial, token, at_ms, what, detail)
         SELECT v.trial, v.token, v.at_ms, v.what, v.detail
         FROM $rows(trial BIGINT, token BIGINT, at_ms BIGINT, what TEXT, detail TEXT) AS v";
@@ -259,7 +260,9 @@ statements! {
     members_of: "SELECT substr(t.trial_id, 1, 8) || ' ' || t.state AS member FROM members AS m JOIN trials AS t ON t.id = m.member
         WHERE m.trial = $1 ORDER BY m.place";
     events_of: "SELECT token, at_ms, what, detail FROM trial_events WHERE trial = $1 ORDER BY id";
-    log_of: "SELECT l.text FROM logs AS l WHERE l.token = $1 ORDER BY l.sequence";
+    log_of: "SELECT a.log_cut, a.log_bytes - CAST(COALESCE((SELECT SUM(LENGTH(l.text)) FROM logs AS l WHERE l.token = a.token), 0) AS BIGINT) AS left_out
+        FROM attempts AS a WHERE a.token = $1";
+    log_part: "SELECT l.sequence, l.text FROM logs AS l WHERE l.token = $1 AND l.sequence > $2 ORDER BY l.sequence LIMIT $3";
     artifacts_of: "SELECT r.token, r.kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
         FROM artifacts AS r JOIN attempts AS a ON a.token = r.token JOIN workers AS w ON w.id = a.worker
         WHERE r.token = $1 OR r.token = $3 OR r.token IN (SELECT own.token FROM attempts AS own WHERE own.trial = $2)

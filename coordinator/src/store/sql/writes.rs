@@ -113,7 +113,9 @@ impl SqlTransaction {
                 after.ended.map(|time| time.0),
                 after.sequence,
                 after.step,
-                after.preparation
+                after.preparation,
+                after.log.bytes,
+                after.log.cut
             ])
         });
         self.write_rows("advance of attempts", self.sql().advance_attempts, advanced.collect()).await?;
@@ -152,6 +154,10 @@ impl SqlTransaction {
         for (token, sequence, text) in &changes.logs {
             let args = vec![token.0.into(), (*sequence).into(), Arg::Bytes(text.clone())];
             self.tx.execute(self.sql().insert_log, args).await?;
+        }
+        for (token, after, last) in &changes.left_out {
+            let args = vec![token.0.into(), (*after).into(), (*last).into()];
+            self.tx.execute(self.sql().leave_out_logs, args).await?;
         }
         Ok(())
     }
