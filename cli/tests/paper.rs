@@ -122,8 +122,7 @@ fn assert_trials(world: &World, preset: &str, told: &str) {
     );
     let counted = world.json(&["sql", &query, "--json"])["rows"].as_array().unwrap().clone();
     let of = |alone: bool| {
-        let is_meant =
-            |row: &&Value| row["alone"] == Value::from(alone) || row["alone"] == Value::from(u8::from(alone));
+        let is_meant = |row: &&Value| row["alone"] == alone || row["alone"] == u8::from(alone);
         counted.iter().find(is_meant).map_or(0, |row| row["trials"].as_u64().unwrap())
     };
     let number = |text: &str| text.split(' ').next()?.parse::<u64>().ok();

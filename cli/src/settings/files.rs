@@ -197,7 +197,7 @@ mod tests {
         let mut files = of(&["lease = 7\ninsecure = true\ncoordinator = \"http://evil\""], Origin::Folder);
         files.extend(of(&["coordinator = \"http://mine\""], Origin::User));
         let (command, ignored) = with_defaults(command(), &files).unwrap();
-        let matches = command.try_get_matches_from(["sortie", "serve"]).unwrap();
+        let matches = command.clone().try_get_matches_from(["sortie", "serve"]).unwrap();
         let serve = matches.subcommand_matches("serve").unwrap();
         assert_eq!(serve.get_one::<String>("coordinator").unwrap(), "http://mine");
         assert_eq!((serve.get_flag("insecure"), *serve.get_one::<u64>("lease").unwrap()), (false, 7));
@@ -207,8 +207,7 @@ mod tests {
             )
         };
         assert_eq!(ignored, [line("coordinator"), line("insecure")]);
-        let (_, ignored) =
-            with_defaults(super::tests::command(), &of(&["coordinator = \"\""], Origin::Folder)).unwrap();
+        let (_, ignored) = with_defaults(command, &of(&["coordinator = \"\""], Origin::Folder)).unwrap();
         assert!(ignored.is_empty());
     }
 
