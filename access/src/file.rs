@@ -10,7 +10,7 @@ use sortie_core::access::Role;
 use crate::{AccessError, Address, Token, certificates, private};
 
 /// What the one-line form begins with.
-const LINE: &str = "sortie-access.";
+const LINE: &str = sortie_core::secret::ACCESS_LINE;
 /// Addresses of one file.
 const ADDRESSES_MAX: usize = 16;
 const WHAT: &str = "an access file";
@@ -73,7 +73,7 @@ impl AccessFile {
 
     /// Whether a text is the one-line form, rather than the path of a file.
     pub fn is_line(text: &str) -> bool {
-        text.starts_with(LINE)
+        text.trim().starts_with(LINE)
     }
 
     /// As a file.

@@ -1,6 +1,6 @@
 //! Files that hold secrets: nobody but their owner reads them.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -31,9 +31,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, AccessError> {
 /// Writes one, whole or not at all.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), AccessError> {
     let write = || {
-        let mut file = NewFile::create(path)?;
-        // Before there is anything to read.
-        file.file().set_permissions(Permissions::from_mode(0o600))?;
+        let mut file = NewFile::create_private(path)?;
         file.write_all(text.as_bytes())?;
         file.finish_on_disk()
     };
@@ -51,6 +49,8 @@ pub(crate) fn folder(path: &Path) -> Result<(), AccessError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+
     use super::*;
 
     #[test]

@@ -18,8 +18,8 @@ pub enum Published {
     Here(File),
     /// The files name another coordinator of this user, which is running or was the last one that claimed them.
     Another,
-    /// This file is another identity's: it was imported, and stays as it is.
-    Foreign(PathBuf),
+    /// This file is another identity's: it was imported, and stays as it is. The others name this coordinator for as long as the second is held.
+    Foreign(PathBuf, Option<File>),
 }
 
 impl State {
@@ -112,23 +112,28 @@ impl State {
             Err(TryLockError::WouldBlock) => false,
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         };
-        let mut foreign = None;
-        for &role in Role::ALL {
-            let path = self.access(role);
-            // One that cannot be read is not ours to replace either.
-            let is_ours = match AccessFile::read(&path) {
-                Ok(file) => Some(identity.made(&file)),
-                Err(AccessError::Missing(_)) => None,
-                Err(_) => Some(false),
-            };
+        // One that cannot be read is not ours to replace either.
+        let is_ours = |role: Role| match AccessFile::read(&self.access(role)) {
+            Ok(file) => Some(identity.made(&file)),
+            Err(AccessError::Missing(_)) => None,
+            Err(_) => Some(false),
+        };
+        let found: Vec<(Role, Option<bool>)> = Role::ALL.iter().map(|&role| (role, is_ours(role))).collect();
+        let foreign =
+            found.iter().find(|(_, is_ours)| *is_ours == Some(false)).map(|(role, _)| self.access(*role));
+        if foreign.is_some() && !claims {
+            // A file beside one that was imported would be looked at first.
+            return Ok(Published::Another);
+        }
+        for (role, is_ours) in found {
             match is_ours {
-                Some(false) => foreign = Some(path),
+                Some(false) => {}
                 Some(true) if !is_first => {}
-                _ => private::write(&path, &identity.access(role, addresses.to_vec()).text())?,
+                _ => private::write(&self.access(role), &identity.access(role, addresses.to_vec()).text())?,
             }
         }
         Ok(match foreign {
-            Some(path) => Published::Foreign(path),
+            Some(path) => Published::Foreign(path, is_first.then_some(serving)),
             None if is_first => Published::Here(serving),
             None => Published::Another,
         })
@@ -181,6 +186,18 @@ mod tests {
     }
 
     #[test]
+    fn a_command_for_itself_writes_nothing_beside_what_was_imported() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path().to_owned());
+        let other = Identity::new().unwrap();
+        state.import_access(&other.access(Role::Reader, addresses("far:1"))).unwrap();
+        let identity = state.identity_or_new().unwrap();
+        let published = state.publish(&identity, &addresses("b:2"), false).unwrap();
+        assert!(matches!(published, Published::Another));
+        assert!(!state.access(Role::Operator).exists());
+    }
+
+    #[test]
     fn what_was_imported_stays() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path().to_owned());
@@ -189,9 +206,18 @@ mod tests {
         state.import_access(&imported).unwrap();
         let identity = state.identity_or_new().unwrap();
         let published = state.publish(&identity, &addresses("b:2"), true).unwrap();
-        assert!(matches!(published, Published::Foreign(path) if path == state.access(Role::Operator)));
+        assert!(
+            matches!(&published, Published::Foreign(path, Some(_)) if *path == state.access(Role::Operator))
+        );
         assert_eq!(named(&state), "far:1");
-        assert_eq!(AccessFile::read(&state.access(Role::Worker)).unwrap().addresses, addresses("b:2"));
+        let worker = || AccessFile::read(&state.access(Role::Worker)).unwrap().addresses;
+        assert_eq!(worker(), addresses("b:2"));
+        // The other files belong to the first one for as long as it runs.
+        let second = state.publish(&identity, &addresses("c:3"), true).unwrap();
+        assert!(matches!(second, Published::Foreign(_, None)));
+        assert_eq!(worker(), addresses("b:2"));
+        drop(published);
+        assert_eq!(worker(), addresses("b:2"));
         assert!(state.import_identity(&other).is_err());
         assert!(state.import_identity(&identity).is_ok());
     }

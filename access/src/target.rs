@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -136,6 +136,10 @@ impl Target {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => {
                 Err(match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+                    Some(rustls::Error::InvalidCertificate(error)) if is_of_time(error) => {
+                        let reason = "its certificate is not valid at this machine's time: set the clocks of both machines";
+                        Failure::Unreachable(reason.to_owned())
+                    }
                     Some(rustls::Error::InvalidCertificate(_)) => Failure::Untrusted,
                     Some(rustls::Error::InvalidMessage(_)) => Failure::Plain,
                     _ => unreachable(error),
@@ -143,6 +147,12 @@ impl Target {
             }
         }
     }
+}
+
+/// Whether a certificate is refused for the time that this machine has.
+fn is_of_time(error: &CertificateError) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
 }
 
 /// Why one address did not do.

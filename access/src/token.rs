@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 use crate::AccessError;
 
 /// Scanners for secrets that were published by mistake find tokens by it.
-const PREFIX: &str = "sortie_";
+const PREFIX: &str = sortie_core::secret::TOKEN;
 const BYTES: usize = 32;
 
 /// The secret by which a program proves its role. It is not shown by `Debug`.

@@ -38,9 +38,9 @@ pub fn publish(identity: &Identity, addresses: &[Address]) -> Result<Published> 
         Published::Another => tracing::warn!(
             "the access files name another coordinator of this user, which runs; reach this one by --coordinator"
         ),
-        Published::Foreign(path) => tracing::warn!(
+        Published::Foreign(path, _) => tracing::warn!(
             file = %path.display(),
-            "this access file was imported and stays as it is; programs find this coordinator by another one (`sortie access show`, --access)"
+            "this access file was imported and stays as it is; `sortie access show --own` prints one of this coordinator, for --access"
         ),
     }
     Ok(published)

@@ -114,6 +114,18 @@ fn another_user_needs_the_file_in_either_form() {
     let line = user.says(&["access", "show", "--one-line"]);
     let (code, text) = other.run(&["status", "--json"], &[("SORTIE_ACCESS", line.trim())]);
     assert_eq!((code, text.trim()), (Some(0), r#"{"sweeps":[]}"#));
+    // Quotes that a tool left are no part of it. What is no line is not shown, for it may be most of one.
+    let quoted = format!("\"{}\"", line.trim());
+    assert_eq!(other.run(&["status", "--json"], &[("SORTIE_ACCESS", &quoted)]).0, Some(0));
+    let whole = user.says(&["access", "show"]);
+    let token = whole.split("token = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    for wrong in [whole.clone(), format!("x{}", line.trim()), format!("./{token}")] {
+        let (code, said) = other.run(&["status"], &[("SORTIE_ACCESS", &wrong)]);
+        assert!(code == Some(1) && said.contains("not shown"), "{said}");
+        assert!(!said.contains(&token[..20]) && !said.contains(&line.trim()[20..60]), "{said}");
+    }
+    let (code, said) = other.run(&["status", line.trim(), "--json"], &[]);
+    assert!(code == Some(2) && !said.contains(&line.trim()[20..60]), "{said}");
     // A file by its name, and one that was imported, which a coordinator of that user then leaves alone.
     let file = other.folder.path().join("theirs.toml");
     fs::write(&file, user.says(&["access", "show"])).unwrap();
@@ -124,6 +136,8 @@ fn another_user_needs_the_file_in_either_form() {
     drop(own);
     other.says(&["access", "import", "theirs.toml"]);
     let _own = other.serve(&["--db", "own.db"]);
+    assert_eq!(other.says(&["access", "show"]).trim(), user.says(&["access", "show"]).trim());
+    assert_ne!(other.says(&["access", "show", "--own"]).trim(), user.says(&["access", "show"]).trim());
     user.says(&["submit", "s.toml"]);
     assert!(other.says(&["status", "--json"]).contains("\"s\""));
 }

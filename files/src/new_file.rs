@@ -26,13 +26,25 @@ impl NewFile {
     /// # Errors
     /// What the system says, also when the path names no file.
     pub fn create(path: &Path) -> io::Result<Self> {
+        Self::create_with(path, MODE)
+    }
+
+    /// Begins one that only its owner may read, from its first moment on.
+    ///
+    /// # Errors
+    /// As [`NewFile::create`].
+    pub fn create_private(path: &Path) -> io::Result<Self> {
+        Self::create_with(path, 0o600)
+    }
+
+    fn create_with(path: &Path, mode: u32) -> io::Result<Self> {
         let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
         let mut prefix = OsString::from(".");
         prefix.push(name);
         prefix.push(".");
         let folder = folder(path);
         let mut builder = Builder::new();
-        builder.prefix(&prefix).suffix(".partial").permissions(Permissions::from_mode(MODE));
+        builder.prefix(&prefix).suffix(".partial").permissions(Permissions::from_mode(mode));
         #[expect(clippy::disallowed_methods, reason = "the permissions are given")]
         let (file, partial) = builder.tempfile_in(folder)?.into_parts();
         Ok(Self { path: path.to_owned(), partial, file })

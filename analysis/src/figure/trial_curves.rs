@@ -95,6 +95,11 @@ pub fn trial_curves(
     asked: &CurveQuestion,
 ) -> Result<String, FigureError> {
     let CurveQuestion { split, along, page } = asked;
+    let mut curves: Vec<TrialCurve> = curves.to_vec();
+    for curve in &mut curves {
+        curve.values.retain(|value| along.of(value).is_some());
+    }
+    curves.retain(|curve| !curve.values.is_empty());
     let there: BTreeSet<CurveSplit> = curves.iter().map(|curve| curve.split).collect();
     let nothing = || FigureError::NoCurve {
         name: name.to_owned(),
@@ -103,11 +108,7 @@ pub fn trial_curves(
         along: *along,
     };
     let split = split.or(there.first().copied()).ok_or_else(nothing)?;
-    let mut drawn: Vec<TrialCurve> = curves.iter().filter(|curve| curve.split == split).cloned().collect();
-    for curve in &mut drawn {
-        curve.values.retain(|value| along.of(value).is_some());
-    }
-    drawn.retain(|curve| !curve.values.is_empty());
+    let drawn: Vec<&TrialCurve> = curves.iter().filter(|curve| curve.split == split).collect();
     if drawn.is_empty() {
         return Err(nothing());
     }
@@ -123,7 +124,6 @@ pub fn trial_curves(
             )
         }
     };
-    let drawn: Vec<&TrialCurve> = drawn.iter().collect();
     Ok(draw(name, &drawn, metric, *along, &note, page).document())
 }
 

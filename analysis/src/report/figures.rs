@@ -113,7 +113,8 @@ fn losses(report: &Report<'_>, numbers: &mut page::Numbering) -> Option<Markup> 
             *sum = (sum.0 + loss, sum.1 + 1);
         }
     }
-    let counts: BTreeSet<usize> = sums.values().filter_map(|steps| Some(steps.values().next()?.1)).collect();
+    let counts: BTreeSet<usize> =
+        sums.values().filter_map(|steps| steps.values().map(|(_, trials)| *trials).max()).collect();
     let trials = match (counts.first()?, counts.last()?) {
         (1, 1) => "one trial".to_owned(),
         (least, most) if least == most => format!("{most} trials"),

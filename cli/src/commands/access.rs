@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use sortie_access::{AccessFile, Identity};
+use sortie_access::{AccessFile, DEFAULT_COORDINATOR, Identity, Place, State};
 use sortie_core::access::Role;
 
 use crate::{folders, output};
@@ -29,6 +29,9 @@ pub struct ShowArguments {
     /// What its token allows: operator (everything), worker (to run trials), reader (to look).
     #[arg(long, value_name = "ROLE", default_value = "operator")]
     role: Role,
+    /// That of this user's own coordinators at the default address, also where an imported file stands in its place.
+    #[arg(long)]
+    own: bool,
     /// Print it in one line, as SORTIE_ACCESS takes it.
     #[arg(long)]
     one_line: bool,
@@ -49,20 +52,18 @@ pub struct ImportArguments {
 pub fn run(command: &Command) -> Result<()> {
     let state = folders::access();
     match command {
-        Command::Show(ShowArguments { role, one_line }) => {
-            let file = AccessFile::read(&state.access(*role))?;
+        Command::Show(ShowArguments { role, own, one_line }) => {
+            let stored = AccessFile::read(&state.access(*role));
+            let file = match own.then(|| own_identity(&state)).transpose()? {
+                None => stored?,
+                Some(identity) => match stored {
+                    Ok(stored) if identity.made(&stored) => stored,
+                    _ => identity.access(*role, vec![DEFAULT_COORDINATOR.parse::<Place>()?.address]),
+                },
+            };
             output::text(if *one_line { file.line() } else { file.text() }.trim_end())
         }
-        Command::Export => {
-            let identity = state.identity()?;
-            let identity = identity.with_context(|| {
-                format!(
-                    "there is no identity in {}: `sortie serve` makes it",
-                    state.identity_file().display()
-                )
-            })?;
-            output::text(identity.text().trim_end())
-        }
+        Command::Export => output::text(own_identity(&state)?.text().trim_end()),
         Command::Import(ImportArguments { file }) => {
             let text = read(file.as_deref())?;
             let place =
@@ -78,6 +79,12 @@ pub fn run(command: &Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn own_identity(state: &State) -> Result<Identity> {
+    let file = state.identity_file();
+    let missing = || format!("there is no identity in {}: `sortie serve` makes it", file.display());
+    state.identity()?.with_context(missing)
 }
 
 fn read(file: Option<&Path>) -> Result<String> {

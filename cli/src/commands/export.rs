@@ -139,7 +139,7 @@ async fn write_rows<W: Write + Send>(
         let mut waiting = Vec::new();
         sweeps
             .read_slowly(&mut client, &arguments.sweeps, Detail::All, async |sweep, record| {
-                let is_full = waiting.len() == losses::TRIALS_MAX;
+                let is_full = waiting.len() >= losses::trials_at_a_time(&sweeps.all()[sweep].spec.work);
                 if is_full || waiting.first().is_some_and(|(first, _)| *first != sweep) {
                     write_with_losses(&mut asking, sweeps.all(), std::mem::take(&mut waiting), &mut push)
                         .await?;
@@ -166,7 +166,7 @@ async fn write_with_losses(
 ) -> Result<()> {
     let Some((sweep, _)) = trials.first() else { return Ok(()) };
     let ids: Vec<SpecHash> = trials.iter().map(|(_, record)| record.id).collect();
-    let losses = losses::read(client, &sweeps[*sweep].name, &ids, 1).await?;
+    let losses = losses::read(client, &sweeps[*sweep].name, &ids, None).await?;
     for (sweep, record) in &trials {
         push(*sweep, record, losses.get(&record.id).map_or(&[], Vec::as_slice))?;
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
+use sortie_access::Place;
 use sortie_analysis::{FigureKind, FigureQuestion, Format, Question, Results};
 use sortie_coordinator::presence::{Presence, presence};
 use sortie_coordinator::server::{Config, ServeError, Server};
@@ -26,7 +27,7 @@ use crate::hidden::Hidden;
 use crate::machine::Machine;
 use crate::sweep_source::{Reuse, SweepArguments};
 use crate::watching::{self, Watcher};
-use crate::{identity, logging, output, storage};
+use crate::{folders, identity, logging, output, storage};
 
 /// How long a coordinator that starts at the same time may take to publish its address.
 const ADDRESS_SECONDS_MAX: u32 = 10;
@@ -125,6 +126,19 @@ struct Coordinator {
     embedded: Option<Embedded>,
 }
 
+/// The connection to a coordinator of this machine: by this user's own identity if it proves that, else as the user says.
+async fn join(connection: &Connection, coordinator: String) -> Connection {
+    let own = async {
+        let place = coordinator.parse::<Place>().ok().filter(|place| place.is_encrypted)?;
+        let identity = folders::access().identity().ok()??;
+        let target = identity.target(Role::Operator, place.address).ok()?;
+        target.connect().await.ok()?;
+        Some(Connection::to(target))
+    };
+    let own = if connection.access.is_none() { own.await } else { None };
+    own.unwrap_or_else(|| connection.at(coordinator))
+}
+
 /// A coordinator in this process.
 struct Embedded {
     stop: oneshot::Sender<()>,
@@ -140,7 +154,7 @@ impl Coordinator {
                     output::note(&format!(
                         "joining the coordinator at {coordinator}, which serves this database"
                     ));
-                    return Ok(Self { connection: connection.at(coordinator), embedded: None });
+                    return Ok(Self { connection: join(connection, coordinator).await, embedded: None });
                 }
                 Presence::Served(None) => tokio::time::sleep(Duration::from_millis(100)).await,
             }

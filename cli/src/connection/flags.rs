@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sortie_access::{AccessError, AccessFile, Place, Target};
 use sortie_core::access::Role;
+use sortie_core::secret::holds_token;
 
 use crate::folders;
 use crate::hidden::Hidden;
@@ -70,9 +71,12 @@ impl Connection {
     /// The access file.
     fn file(&self, role: Role) -> Result<AccessFile, AccessError> {
         if let Some(access) = &self.access {
-            let given = access.reveal();
+            // Some tools keep the quotes of a file of variables.
+            let given = access.reveal().trim().trim_matches(['"', '\'']);
             return if AccessFile::is_line(given) {
                 AccessFile::parse(given, "the access line (--access or SORTIE_ACCESS)")
+            } else if given.contains('\n') || holds_token(given) {
+                Err(AccessError::NoPath)
             } else {
                 AccessFile::read(Path::new(given))
             };

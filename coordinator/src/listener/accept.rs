@@ -206,7 +206,7 @@ impl Connections {
         }
     }
 
-    /// Answers a request, by its kind. Only one that is allowed makes the connection one that has spoken.
+    /// Answers a request, by its kind. Only one that needed no token, where none is asked for, or had one makes the connection one that has spoken.
     fn answer(
         &self,
         admitted: &Admitted,
@@ -218,7 +218,11 @@ impl Connections {
         let answer = match refused {
             Some(refusal) => Err(refusal),
             None => {
-                admitted.has_spoken();
+                // Who asks without a token how the coordinator is holds no place by that.
+                let door = self.door.as_ref();
+                if is_grpc || door.is_none_or(|door| door.role(request.headers()).is_some()) {
+                    admitted.has_spoken();
+                }
                 let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
                 Ok(router.call(request.map(|body| self.budget.body(body))))
             }

@@ -12,7 +12,7 @@ use crate::store::types::TrialEvent;
 
 /// How much of an attempt's output one batch may bring, in bytes.
 const LOG_BYTES_MAX: usize = 1 << 18;
-/// How much of the beginning of an attempt's output is kept. Workers send half of it at most.
+/// How much of the beginning of an attempt's output is kept. Workers send far less.
 const LOG_HEAD_BYTES: u64 = 16 << 20;
 /// Of an output that is longer, how many of its last batches are kept besides.
 const LOG_TAIL_BATCHES: u64 = 32;
