@@ -124,7 +124,7 @@ fn another_user_needs_the_file_in_either_form() {
         assert!(code == Some(1) && said.contains("not shown"), "{said}");
         assert!(!said.contains(&token[..20]) && !said.contains(&line.trim()[20..60]), "{said}");
     }
-    let (code, said) = other.run(&["status", line.trim(), "--json"], &[]);
+    let (code, said) = other.run(&["workers", line.trim()], &[]);
     assert!(code == Some(2) && !said.contains(&line.trim()[20..60]), "{said}");
     // A file by its name, and one that was imported, which a coordinator of that user then leaves alone.
     let file = other.folder.path().join("theirs.toml");
