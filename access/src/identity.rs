@@ -95,7 +95,7 @@ impl Identity {
     }
 
     /// Whether an access file is of this identity.
-    pub(crate) fn made(&self, file: &AccessFile) -> bool {
+    pub fn made(&self, file: &AccessFile) -> bool {
         file.ca.trim() == self.ca.trim()
     }
 }

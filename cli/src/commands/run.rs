@@ -127,7 +127,7 @@ struct Coordinator {
 }
 
 /// The connection to a coordinator of this machine: by this user's own identity if it proves that, else as the user says.
-async fn join(connection: &Connection, coordinator: String) -> Connection {
+async fn join(connection: &Connection, coordinator: &str) -> Connection {
     let own = async {
         let place = coordinator.parse::<Place>().ok().filter(|place| place.is_encrypted)?;
         let identity = folders::access().identity().ok()??;
@@ -135,8 +135,8 @@ async fn join(connection: &Connection, coordinator: String) -> Connection {
         target.connect().await.ok()?;
         Some(Connection::to(target))
     };
-    let own = if connection.access.is_none() { own.await } else { None };
-    own.unwrap_or_else(|| connection.at(coordinator))
+    let found = if connection.access.is_none() { own.await } else { None };
+    found.unwrap_or_else(|| connection.at(coordinator.to_owned()))
 }
 
 /// A coordinator in this process.
@@ -154,7 +154,7 @@ impl Coordinator {
                     output::note(&format!(
                         "joining the coordinator at {coordinator}, which serves this database"
                     ));
-                    return Ok(Self { connection: join(connection, coordinator).await, embedded: None });
+                    return Ok(Self { connection: join(connection, &coordinator).await, embedded: None });
                 }
                 Presence::Served(None) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
