@@ -7,9 +7,6 @@ use sortie_core::secret::may_hold_password;
 
 use crate::AccessError;
 
-/// A coordinator's URL as users write it.
-pub const DEFAULT_COORDINATOR: &str = "https://127.0.0.1:7070";
-
 /// A host and a port: `127.0.0.1:7070`, `head:7070`, `[::1]:7070`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address(String);

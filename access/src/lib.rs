@@ -7,20 +7,19 @@ mod certificates;
 mod error;
 mod file;
 mod identity;
+mod names;
 mod private;
 mod server;
 mod state;
 mod target;
 mod token;
 
-pub use address::{Address, DEFAULT_COORDINATOR, Place};
+pub use address::{Address, Place};
 pub use error::AccessError;
 pub use file::AccessFile;
 pub use identity::Identity;
+pub use names::{DEFAULT_COORDINATOR, SERVER_NAME};
 pub use server::{TlsServer, TlsStream};
 pub use state::{Published, State};
 pub use target::{Bearer, DialError, Link, Target};
 pub use token::{Token, TokenDigest};
-
-/// The name in every server's certificate: addresses, tunnels and service names never matter.
-pub const SERVER_NAME: &str = "coordinator.sortie";
