@@ -1,11 +1,13 @@
 //! Certificates: a CA of our own, and short-lived ones of servers.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -65,4 +67,9 @@ pub(crate) fn read(pem: &str) -> Result<CertificateDer<'static>, AccessError> {
     // A certificate that cannot prove anything is refused where it is read, not where it is used.
     rustls::RootCertStore::empty().add(bytes.clone()).map_err(AccessError::certificate)?;
     Ok(bytes)
+}
+
+/// The one cryptography of all our programs.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -41,7 +41,7 @@ impl TlsServer {
     /// # Errors
     /// [`AccessError::Certificate`].
     pub fn new(identity: &Identity, now: SystemTime) -> Result<Self, AccessError> {
-        let provider = provider();
+        let provider = certificates::provider();
         let current = Arc::new(Current(RwLock::new(certified(&identity.key, &provider, now)?)));
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -56,7 +56,7 @@ impl TlsServer {
     /// # Errors
     /// [`AccessError::Certificate`]; the old one stays.
     pub fn renew(&self, now: SystemTime) -> Result<(), AccessError> {
-        let renewed = certified(&self.ca_key, &provider(), now)?;
+        let renewed = certified(&self.ca_key, &certificates::provider(), now)?;
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(())
     }
@@ -74,11 +74,6 @@ impl std::fmt::Debug for TlsServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TlsServer")
     }
-}
-
-/// The one cryptography of all our programs.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 fn certified(

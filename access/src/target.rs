@@ -18,7 +18,7 @@ use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::{AccessError, AccessFile, Address, Place, SERVER_NAME, certificates, server};
+use crate::{AccessError, AccessFile, Address, Place, SERVER_NAME, certificates};
 
 /// How long one address may take to answer, its handshake included.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Target {
     pub fn new(file: &AccessFile) -> Result<Self, AccessError> {
         let mut roots = RootCertStore::empty();
         roots.add(certificates::read(&file.ca)?).map_err(AccessError::certificate)?;
-        let config = ClientConfig::builder_with_provider(server::provider())
+        let config = ClientConfig::builder_with_provider(certificates::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(AccessError::certificate)?;
         let mut config = config.with_root_certificates(roots).with_no_client_auth();

@@ -1,6 +1,5 @@
 //! Why a figure cannot be drawn.
 
-use super::trial_curves::CurveAxis;
 use sortie_core::selection::Selection;
 
 use super::FigureKind;
@@ -132,7 +131,7 @@ pub enum FigureError {
         /// Of which images, if some were asked for.
         split: String,
         /// The horizontal axis.
-        along: CurveAxis,
+        along: &'static str,
     },
     /// There are more curves than look different.
     #[error(

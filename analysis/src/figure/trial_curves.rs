@@ -105,7 +105,7 @@ pub fn trial_curves(
         name: name.to_owned(),
         metric: metric.name().to_owned(),
         split: split.map_or_else(String::new, |split| format!(" of split {split}")),
-        along: *along,
+        along: along.as_str(),
     };
     let split = split.or(there.first().copied()).ok_or_else(nothing)?;
     let drawn: Vec<&TrialCurve> = curves.iter().filter(|curve| curve.split == split).collect();

@@ -116,9 +116,12 @@ echo '{{"step":3,"domain":"oil","split":"out","n":4,"correct":1,"loss":0.5,"meth
         loss: Some(0.5),
         ..v1::Evaluation::default()
     };
-    assert_eq!(batches.iter().flat_map(|batch| batch.evaluations.clone()).collect::<Vec<_>>(), [evaluation]);
+    let evaluations: Vec<_> = batches.iter().flat_map(|batch| batch.evaluations.clone()).collect();
     let losses: Vec<v1::TrainingLoss> = batches.iter().flat_map(|batch| batch.losses.clone()).collect();
-    assert_eq!(losses, [v1::TrainingLoss { step: 0, loss: 1.5, seconds: None }]);
+    let (loss_at, evaluation_at) = (losses[0].seconds, evaluations[0].seconds);
+    assert!(loss_at.is_some() && loss_at <= evaluation_at, "{loss_at:?} {evaluation_at:?}");
+    assert_eq!(evaluations, [v1::Evaluation { seconds: evaluation_at, ..evaluation }]);
+    assert_eq!(losses, [v1::TrainingLoss { step: 0, loss: 1.5, seconds: loss_at }]);
     let fingerprint = batches[0].fingerprint.clone().unwrap();
     assert_eq!((fingerprint.device.as_str(), fingerprint.threads), ("cpu", 3));
     assert!(fingerprint.software.starts_with("sortie ") && fingerprint.dataset_digest.is_empty());

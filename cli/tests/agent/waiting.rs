@@ -63,12 +63,14 @@ async fn ended(pid: u32) {
     eventually("the end of a process", || (runs() != Some(true)).then_some(())).await;
 }
 
-/// Everything that a trial reported of its numbers.
+/// Everything that a trial reported of its numbers, but not when.
 pub fn numbers(fake: &Fake, token: i64) -> String {
     let batches = fake.batches(token);
     let losses = batches.iter().flat_map(|batch| &batch.losses);
     let losses: Vec<(u64, u64)> = losses.map(|loss| (loss.step, loss.loss.to_bits())).collect();
-    let evaluations: Vec<_> = batches.iter().flat_map(|batch| &batch.evaluations).collect();
+    let evaluations = batches.iter().flat_map(|batch| &batch.evaluations);
+    let evaluations: Vec<_> =
+        evaluations.map(|evaluation| v1::Evaluation { seconds: None, ..evaluation.clone() }).collect();
     let digests = batches.iter().flat_map(|batch| &batch.artifacts);
     let digests: Vec<_> = digests.map(|file| (&file.kind, file.step, &file.digest)).collect();
     assert!(!losses.is_empty() && !evaluations.is_empty() && !digests.is_empty());

@@ -2,21 +2,20 @@
 
 use std::sync::Arc;
 
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use sortie_core::keys::AttemptToken;
 use sortie_proto::v1;
 use tonic::Status;
 
 use super::coordinator::Coordinator;
 use super::refusal::refused;
-use super::sweep::Answer;
 use crate::store::{LogPart, StoreError};
 
 /// First whose output it is, then the output.
 pub(super) async fn stream(
     coordinator: Arc<Coordinator>,
     request: v1::LogsRequest,
-) -> Result<Answer<v1::LogsChunk>, Status> {
+) -> Result<BoxStream<'static, Result<v1::LogsChunk, Status>>, Status> {
     let v1::LogsRequest { trial, token } = request;
     let log = coordinator.store.log(&trial, Some(AttemptToken(token)).filter(|token| token.0 != 0)).await;
     let log = log.map_err(|error| match error {

@@ -40,7 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct SweepApi(pub(super) Arc<Coordinator>);
 
-pub(super) type Answer<T> = BoxStream<'static, Result<T, Status>>;
+type Answer<T> = BoxStream<'static, Result<T, Status>>;
 
 #[tonic::async_trait]
 impl v1::sweep_service_server::SweepService for SweepApi {
