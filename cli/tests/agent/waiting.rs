@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use sortie_core::finetune::{Backbone, Finetune};
 use sortie_core::job::Outcome;
 use sortie_core::trial::{TrialSpec, Work};
+use sortie_proto::v1;
 
 use crate::fake::{Fake, eventually};
 use crate::worker::{Worker, is_alive, make_images, parent, spec};
