@@ -115,6 +115,8 @@ async fn work(url: &str) {
         let mut outcome = Outcome::Failed(failed);
         if point.held_out != ["c"] || point.seed == 0 {
             batch.evaluations = evaluations(&point);
+            let loss = |step: u64| v1::TrainingLoss { step, loss: 0.1 + step as f64, seconds: Some(0.5) };
+            batch.losses = (0..4).map(loss).collect();
             outcome = Outcome::Succeeded(v1::Succeeded {});
         }
         let (token, batch, outcome) = (lease.token, Some(batch), Some(outcome));
@@ -237,6 +239,15 @@ fn files_are_complete_or_not_there() {
     let said = coordinator.says(&["export", "s", "--format", "parquet", "-o", &parquet]);
     assert_eq!(said, format!("wrote 120 evaluations of 12 trials, 2 of them without any, to {parquet}\n"));
     coordinator.says(&["results", "s", "--format", "parquet", "-o", &cells]);
+    // Two trials failed; the others told four losses each.
+    let losses = coordinator.says(&["export", "s", "--format", "csv", "--losses"]);
+    assert_eq!(losses.matches(",batch,training,,,,").count(), 40);
+    assert!(losses.contains(",plain,3,,batch,training,,,,3.1,0.5\n"), "{losses}");
+    let said = coordinator.says(&["export", "s", "--format", "csv", "--losses", "-o", &csv]);
+    assert!(said.starts_with("wrote 120 evaluations and 40 training losses of 12 trials, "), "{said}");
+    let page = path("report.html");
+    coordinator.says(&["report", "s", "-o", &page]);
+    assert!(fs::read_to_string(page).unwrap().contains("The training loss of the step's batch"));
     for path in [&parquet, &cells] {
         let bytes = fs::read(path).unwrap();
         assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"), "{path}");

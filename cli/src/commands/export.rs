@@ -96,7 +96,10 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         write_rows(arguments, rows, NewFile::create(path)?, connection).await?;
     file.finish()?;
     if arguments.json {
-        let mut said = json!({ "output": path, "evaluations": evaluations, "trials": trials, "without_evaluations": without, "losses": losses });
+        let mut said = json!({ "output": path, "evaluations": evaluations, "trials": trials, "without_evaluations": without });
+        if arguments.losses {
+            said["losses"] = losses.into();
+        }
         arguments.sweeps.name_in(&mut said);
         return output::json(&said);
     }
