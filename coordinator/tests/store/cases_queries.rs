@@ -79,7 +79,7 @@ const COLUMNS: [(&str, &str); 5] = [
     (
         "v_curves",
         "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters state method step domain \
-         split role metric value",
+         split role metric value seconds",
     ),
     (
         "v_selected",
