@@ -145,7 +145,7 @@ async fn assert_less_detail_gives_the_same(f: &Fixture, record: &TrialRecord) {
         f.store.records("first", PageRequest { from: 0, trials_max: 1, detail }).await.unwrap().rows.remove(0)
     };
     let scores = reported(Detail::Scores).await.validation;
-    let without_loss = |row: &Evaluation| Evaluation { loss: None, ..row.clone() };
+    let without_loss = |row: &Evaluation| Evaluation { loss: None, seconds: None, ..row.clone() };
     assert_eq!(scores, record.validation.iter().map(without_loss).collect::<Vec<_>>());
     assert_eq!(
         scores.iter().map(|row| row.accuracy().map(f64::to_bits)).collect::<Vec<_>>(),
@@ -484,5 +484,5 @@ pub async fn named_metrics_are_kept_apart_and_to_the_last_bit(f: Fixture) {
 }
 
 fn plain(row: &Evaluation) -> Evaluation {
-    Evaluation { loss: None, metrics: Default::default(), ..row.clone() }
+    Evaluation { loss: None, metrics: Default::default(), seconds: None, ..row.clone() }
 }
