@@ -225,7 +225,9 @@ fn correct(spec: &FinetuneSpec, method: Method, step: u64, domain: &str, split: 
     };
     let text = format!("{:?} {method} {step} {domain} {split}", spec.point);
     let noise = f64::from(blake3::hash(text.as_bytes()).as_bytes()[0]) / 8.0;
-    (base + gain + noise - 10.0 * (lr.log10() + 4.0).abs()) as u64
+    // Combinations of trials with several rates have none.
+    let lost = if lr > 0.0 { 10.0 * (lr.log10() + 4.0).abs() } else { 0.0 };
+    (base + gain + noise - lost) as u64
 }
 
 /// What combinations need of their members.
