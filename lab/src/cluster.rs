@@ -20,8 +20,9 @@ use crate::environment::{Environment, Store};
 const STOP_MAX: Duration = Duration::from_secs(60);
 /// How long one request to the coordinator may take.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
-/// How long processes may exist after the end of what started them.
-const LEFT_MAX: Duration = Duration::from_secs(5);
+/// How long processes may exist after the end of what started them. A trainer that is being loaded sees that its agent is gone only when it is:
+/// on a machine that does much else, libtorch takes seconds.
+const LEFT_MAX: Duration = Duration::from_secs(20);
 /// How often the coordinator is started before its failure counts: another process may use its port for a moment.
 const START_TRIES_MAX: u32 = 5;
 
