@@ -17,11 +17,11 @@ pub(super) struct Figures {
     pub(super) until_begun: f64,
     /// Until everything is loaded.
     pub(super) loading: f64,
-    /// From the first update to the last one, without evaluations.
+    /// From the first update to the outcome, without evaluations: saving what is kept is part of it.
     pub(super) updates: f64,
     /// From the updates of evaluation steps to their evaluations.
     pub(super) evaluations: f64,
-    /// From the last update to the end of the process, without the evaluation after it.
+    /// From the outcome to the end of the process.
     pub(super) ending: f64,
 }
 
@@ -42,7 +42,6 @@ impl Figures {
             until_begun: middle(|before, own| own.handshake - before.ended)?,
             loading: middle(|_, own| own.fingerprint - own.handshake)?,
             evaluations: middle(|_, own| own.evaluating)?,
-            // The evaluation after the last update is part of `evaluating`, and after it comes the end.
             updates: middle(|_, own| own.outcome - own.first_update - own.evaluating)?,
             ending: middle(|_, own| own.ended - own.outcome)?,
         })
