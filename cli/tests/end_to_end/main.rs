@@ -124,18 +124,18 @@ fn a_killed_worker_leaves_no_process_and_loses_nothing() {
     let Some(world) = World::new() else { return };
     world.submit("tiny", 60, "1");
     let mut victim = world.start_worker();
-    // A trial is running before its process is there.
+    // A trial is running before its process is there. Beside it, a loaded trainer may wait for the next trial.
     let trains =
         |status: &Value| in_the_second_trial(status) && !children_of(victim.id()).unwrap().is_empty();
     world.wait_until("tiny", "the second trial's training", trains);
-    let trials = children_of(victim.id()).unwrap();
-    assert_eq!(trials.len(), 1, "{trials:?}{}", world.logs());
+    let processes = children_of(victim.id()).unwrap();
     victim.kill().unwrap();
     victim.wait().unwrap();
     let mut polls = 0;
-    while is_alive(trials[0]) {
+    while let Some(alive) = processes.iter().find(|process| is_alive(**process)) {
         polls += 1;
-        assert!(polls < 50, "the trial's process {} outlives its agent", trials[0]);
+        // A trainer sees it only once it is loaded.
+        assert!(polls < 200, "process {alive} outlives its worker{}", world.logs());
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     run_to_the_end(&world, "tiny");

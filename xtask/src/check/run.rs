@@ -11,7 +11,8 @@ use crate::setup::{self, packages};
 const NEEDS: [packages::Need; 3] =
     [("initdb", "postgresql"), ("pgbouncer", "pgbouncer"), ("openssl", "openssl")];
 
-/// Formats, lints, documents and tests the whole workspace; stops at the first thing that is wrong.
+/// Formats, lints, documents and tests the whole workspace; stops at the first of these that is wrong, after all of
+/// its tests.
 pub fn run() -> Result<()> {
     packages::require(&NEEDS)?;
     setup::run(&setup::SetupOptions::default())?;
@@ -36,6 +37,6 @@ pub fn run() -> Result<()> {
     process::run(
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"),
     )?;
-    process::run(&mut cargo(&["test", "--workspace", "--locked"]))?;
+    process::run(&mut cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]))?;
     features::check(&repository)
 }
