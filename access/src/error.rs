@@ -29,6 +29,9 @@ pub enum AccessError {
         "there is no access file {0}: start a coordinator on this machine with `sortie serve`, or bring one from the coordinator's machine (`sortie access show` there, `sortie access import` here, or --access FILE)"
     )]
     Missing(PathBuf),
+    /// Without tokens there is nothing to write into one.
+    #[error("a coordinator that is --insecure has no access files")]
+    NoFile,
     /// Something with a token in it, which is not shown.
     #[error(
         "--access or SORTIE_ACCESS is neither the path of an access file nor what `sortie access show --one-line` prints (not shown: it holds a secret)"

@@ -81,6 +81,12 @@ impl Identity {
         AccessFile { addresses, role, token: self.tokens[&role].clone(), ca: self.ca.clone() }
     }
 
+    /// The same with another token for a role.
+    pub(crate) fn with_token(mut self, role: Role, token: Token) -> Self {
+        self.tokens.insert(role, token);
+        self
+    }
+
     /// A coordinator of this identity at an address, for its own programs.
     ///
     /// # Errors

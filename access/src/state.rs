@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sortie_core::access::Role;
 
-use crate::{AccessError, AccessFile, Address, Identity, private};
+use crate::{AccessError, AccessFile, Address, Identity, Token, private};
 
 /// The folder `sortie` in the user's state folder.
 #[derive(Clone, Debug)]
@@ -90,6 +90,27 @@ impl State {
         let path = self.access(file.role);
         private::write(&path, &file.text())?;
         Ok(path)
+    }
+
+    /// Stores a new token for a role in the identity that has this CA, and in its access file. Whether there is such an identity here.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn replace_token(&self, ca: &str, role: Role, token: &Token) -> Result<bool, AccessError> {
+        let _lock = self.lock()?;
+        let Some(identity) = self.identity()?.filter(|identity| identity.ca.trim() == ca.trim()) else {
+            return Ok(false);
+        };
+        let identity = identity.with_token(role, token.clone());
+        private::write(&self.identity_file(), &identity.text())?;
+        let path = self.access(role);
+        // One that cannot be read, or was imported from elsewhere, is not ours to replace.
+        if let Ok(file) = AccessFile::read(&path)
+            && identity.made(&file)
+        {
+            private::write(&path, &AccessFile { token: token.clone(), ..file }.text())?;
+        }
+        Ok(true)
     }
 
     /// Writes the addresses of a coordinator into the access files, if it claims them. Files that name a coordinator which runs stay as they
@@ -195,6 +216,31 @@ mod tests {
         let published = state.publish(&identity, &addresses("b:2"), false).unwrap();
         assert!(matches!(published, Published::Another));
         assert!(!state.access(Role::Operator).exists());
+    }
+
+    #[test]
+    fn a_new_token_comes_into_the_identity_and_its_own_access_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path().to_owned());
+        let token = Token::new().unwrap();
+        let other = Identity::new().unwrap();
+        assert!(!state.replace_token(&other.ca, Role::Worker, &token).unwrap());
+        let identity = state.identity_or_new().unwrap();
+        assert!(!state.replace_token(&other.ca, Role::Worker, &token).unwrap());
+        drop(state.publish(&identity, &addresses("a:1"), true).unwrap());
+        state.import_access(&other.access(Role::Reader, addresses("far:1"))).unwrap();
+        for role in [Role::Worker, Role::Reader] {
+            assert!(state.replace_token(&identity.ca, role, &token).unwrap());
+            let stored = state.identity().unwrap().unwrap();
+            assert_eq!(stored.access(role, Vec::new()).token, token);
+        }
+        let file = |role| AccessFile::read(&state.access(role)).unwrap();
+        assert_eq!(
+            (file(Role::Worker).token, file(Role::Worker).addresses),
+            (token.clone(), addresses("a:1"))
+        );
+        assert_ne!(file(Role::Operator).token, token);
+        assert_ne!(file(Role::Reader).token, token);
     }
 
     #[test]

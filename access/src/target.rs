@@ -1,8 +1,9 @@
 //! The client's end of a connection.
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::{AccessError, AccessFile, Address, Place, SERVER_NAME, certificates};
+use crate::{AccessError, AccessFile, Address, Place, SERVER_NAME, Token, certificates};
 
 /// How long one address may take to answer, its handshake included.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -33,6 +34,8 @@ pub struct Target {
     addresses: Arc<[Address]>,
     tls: Option<Arc<ClientConfig>>,
     bearer: Bearer,
+    /// The access file that it was read from: one with a newer token may come in its place.
+    file: Option<(PathBuf, AccessFile)>,
 }
 
 impl Target {
@@ -48,19 +51,39 @@ impl Target {
             .map_err(AccessError::certificate)?;
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let mut value: MetadataValue<Ascii> =
-            format!("Bearer {}", file.token.reveal()).parse().map_err(AccessError::certificate)?;
-        value.set_sensitive(true);
         Ok(Self {
             addresses: file.addresses.clone().into(),
             tls: Some(Arc::new(config)),
-            bearer: Bearer(Some(value)),
+            bearer: Bearer::new(&file.token)?,
+            file: None,
         })
     }
 
     /// A coordinator that proves nothing and gets no token.
     pub fn insecure(address: Address) -> Self {
-        Self { addresses: [address].into(), tls: None, bearer: Bearer(None) }
+        Self { addresses: [address].into(), tls: None, bearer: Bearer::default(), file: None }
+    }
+
+    /// The same, which was read from this file.
+    pub fn read_from(self, path: PathBuf, file: AccessFile) -> Self {
+        Self { file: Some((path, file)), ..self }
+    }
+
+    /// How many tokens this target has had.
+    pub fn tokens_had(&self) -> u64 {
+        self.bearer.read().had
+    }
+
+    /// The coordinator refused the token that a request had which began when so many had been had. Whether all links of this target have
+    /// another one now: the access file, read again, may have a newer one of the same coordinator.
+    pub fn has_newer(&self, had: u64) -> bool {
+        if self.tokens_had() != had {
+            return true;
+        }
+        let Some((path, known)) = &self.file else { return false };
+        let Ok(read) = AccessFile::read(path) else { return false };
+        let is_same = read.ca.trim() == known.ca.trim() && read.role == known.role;
+        is_same && self.bearer.replace(&read.token)
     }
 
     /// The same coordinator at another address.
@@ -219,13 +242,48 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Adds the token to requests.
-#[derive(Clone, Debug)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
+/// Adds the token to requests. All clones have the same.
+#[derive(Clone, Debug, Default)]
+pub struct Bearer(Arc<RwLock<Held>>);
+
+/// A token, if there is one, and how many there were.
+#[derive(Debug, Default)]
+struct Held {
+    had: u64,
+    value: Option<MetadataValue<Ascii>>,
+}
+
+impl Bearer {
+    fn new(token: &Token) -> Result<Self, AccessError> {
+        Ok(Self(Arc::new(RwLock::new(Held { had: 1, value: Some(header(token)?) }))))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Held> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the token is another one than before.
+    fn replace(&self, token: &Token) -> bool {
+        let Ok(new) = header(token) else { return false };
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = held.value.as_ref() != Some(&new);
+        if is_other {
+            *held = Held { had: held.had + 1, value: Some(new) };
+        }
+        is_other
+    }
+}
+
+fn header(token: &Token) -> Result<MetadataValue<Ascii>, AccessError> {
+    let mut value: MetadataValue<Ascii> =
+        format!("Bearer {}", token.reveal()).parse().map_err(AccessError::certificate)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) = &self.0 {
+        if let Some(value) = &self.read().value {
             request.metadata_mut().insert("authorization", value.clone());
         }
         Ok(request)
@@ -292,6 +350,32 @@ mod tests {
         assert!(matches!(error, DialError::Unreachable { .. }), "{error}");
         // Whatever listens at the first addresses, the right one is found.
         assert_eq!(said(&ours, vec![nobody, plain, wrong, right]).await.unwrap(), "hello");
+    }
+
+    #[test]
+    fn a_newer_token_is_taken_from_the_file_and_that_of_another_coordinator_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker.toml");
+        let identity = Identity::new().unwrap();
+        let file = identity.access(Role::Worker, vec!["a:1".parse().unwrap()]);
+        let target = Target::new(&file).unwrap();
+        assert!(!target.has_newer(target.tokens_had()));
+        let target = target.read_from(path.clone(), file.clone());
+        let mut bearer = target.bearer.clone();
+        let mut sent = || bearer.call(Request::new(())).unwrap().metadata().get("authorization").cloned();
+        let first = sent();
+        let newer = AccessFile { token: Token::new().unwrap(), ..file.clone() };
+        let other = Identity::new().unwrap().access(Role::Worker, file.addresses.clone());
+        let reader = AccessFile { role: Role::Reader, ..newer.clone() };
+        for (stored, is_taken) in
+            [(&file, false), (&other, false), (&reader, false), (&newer, true), (&newer, false)]
+        {
+            crate::private::write(&path, &stored.text()).unwrap();
+            assert_eq!(target.has_newer(target.tokens_had()), is_taken, "{stored:?}");
+        }
+        // A request that began with the first token need not look.
+        assert!(target.has_newer(1));
+        assert!(first.is_some() && sent() != first);
     }
 
     #[test]

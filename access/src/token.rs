@@ -75,19 +75,45 @@ impl From<Token> for String {
     }
 }
 
-/// The SHA-256 of a token. A token has 256 random bits, so that no salt is needed.
-#[derive(Clone, Copy, Debug)]
-pub struct TokenDigest([u8; 32]);
+/// The SHA-256 of a token. A token has 256 random bits, so that no salt is needed. Two are compared in a time that does not depend on where
+/// they differ. Its text is 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialOrd, Ord)]
+pub struct TokenDigest([u8; BYTES]);
 
 impl TokenDigest {
     /// That of what a caller presents, which may be no token at all.
     pub fn of(text: &str) -> Self {
         Self(Sha256::digest(text).into())
     }
+}
 
-    /// Compares in a time that does not depend on where they differ.
-    pub fn matches(&self, other: &Self) -> bool {
+impl PartialEq for TokenDigest {
+    fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Display for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for TokenDigest {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "a digest has 64 hexadecimal digits";
+        let digits = text.as_bytes();
+        if digits.len() != 2 * BYTES || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(wrong);
+        }
+        let mut bytes = [0; BYTES];
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = str::from_utf8(digits).map_err(|_| wrong)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong)?;
+        }
+        Ok(Self(bytes))
     }
 }
 
@@ -99,7 +125,11 @@ mod tests {
     fn a_token_is_new_hidden_and_known_by_its_digest() {
         let (one, two) = (Token::new().unwrap(), Token::new().unwrap());
         assert_ne!(one, two);
-        assert!(one.digest().matches(&TokenDigest::of(one.reveal())) && !one.digest().matches(&two.digest()));
+        assert!(one.digest() == TokenDigest::of(one.reveal()) && one.digest() != two.digest());
+        assert_eq!(one.digest().to_string().parse(), Ok(one.digest()));
+        for bad in ["", "00", &"x".repeat(64), &"é".repeat(32)] {
+            assert!(bad.parse::<TokenDigest>().is_err(), "{bad}");
+        }
         assert!(!format!("{one:?}").contains(one.reveal()));
         assert_eq!(one.reveal().parse::<Token>().unwrap(), one);
         for bad in ["", "sortie_", &one.reveal()[1..], &one.reveal()[..70], &one.reveal().to_uppercase()] {

@@ -36,8 +36,9 @@ pub use figure::{
 };
 pub use joint::{JointCollector, JointResults, SweepRecords};
 pub use listing::{
-    ArtifactList, ArtifactRow, Certificate, HistoryEvent, QueryFormat, QueryValue, QueryWriter, SweepList,
-    SweepRow, TrialHistory, TrialList, TrialRow, WorkerList, WorkerRow,
+    ArtifactList, ArtifactRow, AuditList, AuditRow, Certificate, HistoryEvent, QueryFormat, QueryValue,
+    QueryWriter, SweepList, SweepRow, TokenList, TokenRow, TrialHistory, TrialList, TrialRow, WorkerList,
+    WorkerRow,
 };
 pub use metric_spec::{MetricChoice, OodSplit};
 pub use mixed::Mixed;

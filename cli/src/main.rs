@@ -101,6 +101,9 @@ enum Command {
     #[command(subcommand)]
     Access(commands::access::Command),
     #[command(subcommand)]
+    Token(commands::token::Command),
+    Audit(commands::audit::Arguments),
+    #[command(subcommand)]
     Data(commands::data::Command),
     Weights(commands::weights::Arguments),
     Evaluate(Box<commands::evaluate::Arguments>),
@@ -173,9 +176,9 @@ fn parse(command: clap::Command) -> Arguments {
 
 async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, backup, control, curves, delete, diff, explain, export, extend, figure, import, logs,
-        plan, presets, report, restore, results, run, serve, sql, status, submit, trials, verify, wait,
-        worker, workers,
+        artifacts, audit, backup, control, curves, delete, diff, explain, export, extend, figure, import,
+        logs, plan, presets, report, restore, results, run, serve, sql, status, submit, token, trials,
+        verify, wait, worker, workers,
     };
     match command {
         Command::Run(arguments) => return run::run(&arguments, connection).await,
@@ -211,6 +214,8 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         Command::Import(arguments) => import::run(&arguments, connection).await,
         Command::Backup(arguments) => backup::run(&arguments, connection).await,
         Command::Restore(arguments) => restore::run(&arguments).await,
+        Command::Token(command) => token::run(&command, connection).await,
+        Command::Audit(arguments) => audit::run(&arguments, connection).await,
         Command::Synthetic(_)
         | Command::Data(_)
         | Command::Access(_)

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sortie_analysis::{
-    ArtifactList, ArtifactRow, Certificate, HistoryEvent, QueryValue, SweepList, SweepRow, TrialHistory,
-    TrialRow, WorkerRow,
+    ArtifactList, ArtifactRow, AuditRow, Certificate, HistoryEvent, QueryValue, SweepList, SweepRow,
+    TokenRow, TrialHistory, TrialRow, WorkerRow,
 };
 use sortie_core::trial::Point;
 use sortie_proto::v1;
@@ -31,6 +31,26 @@ pub fn trial(trial: v1::Trial, point: Point) -> Result<TrialRow> {
         error,
         reused_from: non_empty(reused_from),
     })
+}
+
+/// A token.
+pub fn token(token: v1::Token) -> TokenRow {
+    let v1::Token { name, role, state, created_ms, expires_ms, revoked_ms } = token;
+    let (created, expires, revoked) =
+        (point_in_time(created_ms), expires_ms.map(point_in_time), revoked_ms.map(point_in_time));
+    TokenRow { name, role, state, created, expires, revoked }
+}
+
+/// What somebody did.
+pub fn audit(entry: v1::AuditEntry) -> AuditRow {
+    let v1::AuditEntry { number, at_ms, name, role, action, sweep, detail } = entry;
+    AuditRow { number, at: point_in_time(at_ms), name, role, action, sweep, detail }
+}
+
+/// As RFC 3339, to the second.
+fn point_in_time(milliseconds: i64) -> String {
+    let time = jiff::Timestamp::from_second(milliseconds.div_euclid(1_000));
+    time.map_or_else(|_| format!("{milliseconds} ms"), |time| time.to_string())
 }
 
 /// The history of a trial.

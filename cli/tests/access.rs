@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -198,4 +198,111 @@ fn who_listens_in_the_coordinators_place_gets_no_token() {
     // A greeting of TLS, and no token in it.
     assert_eq!(heard[0], 0x16);
     assert!(!heard.windows(7).any(|bytes| bytes == b"sortie_"));
+}
+
+#[test]
+fn tokens_are_made_expire_and_are_revoked() {
+    let (user, other) = (User::new(), User::new());
+    let _coordinator = user.serve(&["--db", "a.db"]);
+    let made = user.says(&["token", "create", "--role", "reader", "--name", "ann", "--one-line"]);
+    let with = |line: &str, words: &[&str]| other.run(words, &[("SORTIE_ACCESS", line.trim())]);
+    assert_eq!(with(&made, &["status"]).0, Some(0));
+    assert!(with(&made, &["token", "list"]).1.contains("a reader's token does not allow Tokens"));
+    let again = ["token", "create", "--role", "worker", "--name", "ann"];
+    user.refused(&again, &[], "there is a token \"ann\" already");
+    // Alone it is what HTTP takes, and it is shown once.
+    let bare = user.says(&["token", "create", "--role", "operator", "--name", "bob"]);
+    assert!(bare.starts_with("sortie_") && bare.trim().len() == 71, "{bare}");
+    let list = user.says(&["token", "list"]);
+    assert!(!list.contains(&bare.trim()[..12]) && list.contains("ann     reader    valid"), "{list}");
+    let brief = ["token", "create", "--role", "reader", "--name", "brief", "--expires", "1s", "--one-line"];
+    let brief = user.says(&brief);
+    user.says(&["token", "revoke", "ann"]);
+    let refused = with(&made, &["status"]);
+    assert!(refused.0 == Some(1) && refused.1.contains("the token \"ann\" was revoked"), "{refused:?}");
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    let refused = with(&brief, &["status"]);
+    assert!(refused.0 == Some(1) && refused.1.contains("the token \"brief\" has expired"), "{refused:?}");
+    user.says(&["token", "revoke", "bob"]);
+    user.refused(&["token", "revoke", "operator"], &[], "the last operator's token");
+    user.refused(&["token", "revoke", "nobody"], &[], "there are: operator, reader, worker");
+    let (code, text) = user.run(&["token", "rotate", "worker", "--overlap", "soon"], &[]);
+    assert!(code == Some(2) && text.contains("7d"), "{text}");
+    user.says(&["submit", "s.toml"]);
+    user.says(&["cancel", "s"]);
+    let audit = user.says(&["audit"]);
+    let lines: Vec<&str> = audit.lines().collect();
+    assert!(lines[1].contains("operator  operator  cancel") && lines[2].contains("submit"), "{audit}");
+    assert!(audit.contains("create-token            ann, reader"), "{audit}");
+    assert_eq!(user.says(&["audit", "s"]).lines().count(), 3);
+}
+
+#[test]
+fn a_rotated_token_reaches_workers_that_read_the_file_and_ends_no_attempt() {
+    let user = User::new();
+    let sweep = "name = \"s\"\n[run]\ncommand = [\"sh\", \"-c\", \"sleep 4; echo '{\\\"step\\\": 1, \\\"domain\\\": \\\"a\\\", \\\"split\\\": \\\"out\\\", \\\"metrics\\\": {\\\"f\\\": 0.5}}'\", \"{x}\"]\n[grid]\nx = [1, 2]\n";
+    fs::write(user.folder.path().join("s.toml"), sweep).unwrap();
+    let _coordinator = user.serve(&["--db", "a.db", "--lease", "3"]);
+    user.says(&["submit", "s.toml"]);
+    let old = user.says(&["access", "show", "--role", "worker", "--one-line"]);
+    let mut worker = user.command();
+    worker.args(["worker", "--devices", "cpu", "--allow-commands", "--exit-when-idle"]);
+    let mut worker = worker.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    for polls in 0.. {
+        let status: serde_json::Value = serde_json::from_str(&user.says(&["status", "--json"])).unwrap();
+        if status["sweeps"][0]["running"] == 1 {
+            break;
+        }
+        assert!(polls < 600, "no trial starts: {status}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let said = user.says(&["token", "rotate", "worker", "--overlap", "0s"]);
+    assert!(said.contains("worker.toml") && !said.contains("sortie_"), "{said}");
+    assert_ne!(old, user.says(&["access", "show", "--role", "worker", "--one-line"]));
+    let ended = worker.wait().unwrap();
+    let mut log = String::new();
+    worker.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(ended.success(), "{log}");
+    let status: serde_json::Value = serde_json::from_str(&user.says(&["status", "--json"])).unwrap();
+    assert_eq!(status["sweeps"][0]["succeeded"], 2, "{log}");
+    let attempts = user.says(&["sql", "SELECT attempts FROM v_trials ORDER BY 1"]);
+    assert!(!attempts.contains('2'), "an attempt was lost: {attempts}{log}");
+    // Who has the old one only is out.
+    let worker = ["worker", "--devices", "cpu", "--exit-when-idle"];
+    let (code, said) = user.run(&worker, &[("SORTIE_ACCESS", old.trim())]);
+    assert!(code == Some(1) && said.contains("has expired"), "{said}");
+    // The next coordinator has the new one from the start.
+    user.says(&["token", "rotate", "operator", "--overlap", "0s"]);
+    user.says(&["status"]);
+}
+
+#[test]
+fn over_http_a_token_is_asked_for_on_every_path_but_two() {
+    let user = User::new();
+    let coordinator = user.serve(&["--db", "a.db"]);
+    let token = user.says(&["token", "create", "--role", "reader", "--name", "page"]);
+    let status = |path: &str, header: &str| {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-quiet", "-alpn", "http/1.1", "-connect"]);
+        client.arg(coordinator.url.strip_prefix("https://").unwrap());
+        let mut client =
+            client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{header}connection: close\r\n\r\n");
+        client.stdin.as_mut().unwrap().write_all(request.as_bytes()).unwrap();
+        let answer = String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap();
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let holder = format!("authorization: Bearer {}\r\n", token.trim());
+    let wrong = format!("authorization: Bearer {}0\r\n", &token.trim()[..70]);
+    for (path, header, expected) in [
+        ("/healthz", "", "200"),
+        ("/readyz", "", "200"),
+        ("/", "", "401"),
+        ("/metrics", "", "401"),
+        ("/", wrong.as_str(), "401"),
+        ("/", holder.as_str(), "404"),
+        ("/healthz", holder.as_str(), "200"),
+    ] {
+        assert_eq!(status(path, header), expected, "{path} {header:?}");
+    }
 }

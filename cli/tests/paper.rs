@@ -15,6 +15,7 @@ use std::process::Output;
 
 use link::link;
 use serde_json::Value;
+use sortie_access::Token;
 use sortie_core::artifact::{Artifact, ArtifactKind};
 use sortie_core::finetune::FinetuneSpec;
 use sortie_core::lease::{Batch, Lease};
@@ -146,7 +147,9 @@ fn tell(world: &World) {
 /// A worker that makes its numbers up, until nothing waits.
 async fn work(url: &str) {
     let mut service = WorkerServiceClient::new(link(url).await);
+    let secret = Token::new().unwrap().reveal().to_owned();
     let register = v1::RegisterRequest {
+        secret: secret.clone(),
         version: Some(v1::Version::ours("test")),
         machine: "w".to_owned(),
         worker_id: "w".to_owned(),
@@ -166,6 +169,7 @@ async fn work(url: &str) {
             return_when_idle: true,
             findings: Some(std::mem::take(&mut findings)),
             incarnation,
+            secret: secret.clone(),
             ..Default::default()
         };
         let answer = service.lease(request).await.unwrap().into_inner();
@@ -181,7 +185,10 @@ async fn work(url: &str) {
             let batch = Batch { sequence: 1, evaluations: evaluations(&spec), artifacts, ..Batch::default() };
             let (token, batch) = (lease.token.0, Some(batch.into()));
             let outcome = Some(Outcome::Succeeded(v1::Succeeded {}));
-            service.complete(v1::CompleteRequest { token, batch, outcome, incarnation }).await.unwrap();
+            service
+                .complete(v1::CompleteRequest { token, batch, outcome, incarnation, secret: secret.clone() })
+                .await
+                .unwrap();
         }
     }
 }

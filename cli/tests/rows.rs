@@ -12,6 +12,7 @@ use std::process::{Child, Output, Stdio};
 
 use link::link;
 use serde_json::{Value, json};
+use sortie_access::Token;
 use sortie_proto::v1;
 use sortie_proto::v1::complete_request::Outcome;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
@@ -95,7 +96,9 @@ impl Drop for Coordinator {
 async fn work(url: &str) {
     let mut service = WorkerServiceClient::new(link(url).await);
     let (version, worker_id) = (Some(v1::Version::ours("test")), "w".to_owned());
+    let secret = Token::new().unwrap().reveal().to_owned();
     let register = v1::RegisterRequest {
+        secret: secret.clone(),
         version,
         machine: worker_id.clone(),
         worker_id: worker_id.clone(),
@@ -104,8 +107,14 @@ async fn work(url: &str) {
         ..Default::default()
     };
     let incarnation = service.register(register).await.unwrap().into_inner().incarnation;
-    let request =
-        v1::LeaseRequest { worker_id, count_max: 64, wait_ms: 1_000, incarnation, ..Default::default() };
+    let request = v1::LeaseRequest {
+        worker_id,
+        count_max: 64,
+        wait_ms: 1_000,
+        incarnation,
+        secret: secret.clone(),
+        ..Default::default()
+    };
     let leases = service.lease(request).await.unwrap().into_inner().leases;
     assert_eq!(leases.len(), 12);
     for lease in leases {
@@ -120,7 +129,10 @@ async fn work(url: &str) {
             outcome = Outcome::Succeeded(v1::Succeeded {});
         }
         let (token, batch, outcome) = (lease.token, Some(batch), Some(outcome));
-        service.complete(v1::CompleteRequest { token, batch, outcome, incarnation }).await.unwrap();
+        service
+            .complete(v1::CompleteRequest { token, batch, outcome, incarnation, secret: secret.clone() })
+            .await
+            .unwrap();
     }
 }
 

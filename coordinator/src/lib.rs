@@ -1,6 +1,7 @@
 //! The coordinator: the one process that opens the database. It turns sweep files into trials, assigns trials to workers under leases,
 //! takes their reports, and answers questions about them.
 
+mod callers;
 pub mod clock;
 mod grpc;
 mod listener;

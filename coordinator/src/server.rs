@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_access::{AccessError, Identity, Place};
+use sortie_access::{AccessError, Identity, Place, TokenDigest};
 use sortie_artifacts::{ArtifactError, ArtifactStore};
+use sortie_core::access::Role;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::callers::Callers;
 use crate::grpc::{self, Coordinator, Offer};
 use crate::listener::{Door, Limits, Listener};
-use crate::store::{DatabaseUrl, OpenOptions, Settings, Store, StoreError};
+use crate::store::{DatabaseUrl, NewToken, OpenOptions, Settings, Store, StoreError};
 use crate::{presence, reaper};
 
 /// How long requests that run may take to end once the server is asked to stop.
@@ -99,11 +101,19 @@ impl Server {
     /// [`ServeError`], one line that says what to do.
     pub async fn open(config: &Config) -> Result<Self, ServeError> {
         let address = config.listen;
-        let door = config.identity.as_ref().map(Door::new).transpose()?.map(Arc::new);
+        let callers = Arc::<Callers>::default();
+        let door = config.identity.as_ref().map(|identity| Door::new(identity, Arc::clone(&callers)));
+        let door = door.transpose()?.map(Arc::new);
         let listener = Listener::bind(address, Limits::of_this_process(), door.clone()).await;
         let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
         let settings = Settings { lease: config.lease };
         let store = Arc::new(Store::open(&config.database, &config.options, settings).await?);
+        if let Some(identity) = &config.identity {
+            let own = identity.digests();
+            store.know_tokens(own.iter().map(|&(digest, role)| own_token(digest, role)).collect()).await?;
+            callers.read(&store).await?;
+            callers.warn_of_ended(&own);
+        }
         if let Ok(address) = listener.address() {
             presence::announce(&config.database, &url(address, door.is_some())?);
         }
@@ -116,7 +126,7 @@ impl Server {
             Artifacts::None => None,
         };
         let (stop, stopping) = watch::channel(false);
-        let coordinator = Arc::new(Coordinator { store, artifacts, stopping });
+        let coordinator = Arc::new(Coordinator { store, artifacts, callers, stopping });
         Ok(Self { listener, door, coordinator, stop })
     }
 
@@ -152,6 +162,10 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { listener, door, coordinator, stop: stopping } = self;
         let reaper = tokio::spawn(reaper::run(Arc::clone(&coordinator.store)));
+        let following = {
+            let coordinator = Arc::clone(&coordinator);
+            tokio::spawn(async move { coordinator.callers.follow(&coordinator.store).await })
+        };
         let renewal = door.map(|door| tokio::spawn(async move { door.renew().await }));
         let server = listener.serve(grpc::routes(&coordinator), stopping.subscribe());
         let mut server = std::pin::pin!(server);
@@ -171,11 +185,17 @@ impl Server {
             }
         };
         reaper.abort();
+        following.abort();
         renewal.iter().for_each(JoinHandle::abort);
         // A database that does not answer must not keep this process.
         let _ = tokio::time::timeout(STOP_GRACE, coordinator.store.close()).await;
         ended
     }
+}
+
+/// A token of a coordinator's identity, as it is stored at the first start: its name is its role.
+fn own_token(digest: TokenDigest, role: Role) -> NewToken {
+    NewToken { digest, name: role.to_string(), role, lasts: None }
 }
 
 /// The URL of an address. A socket's own address is one.
@@ -206,7 +226,7 @@ mod tests {
         let server = Server {
             listener,
             door: None,
-            coordinator: Arc::new(Coordinator { store, artifacts: None, stopping }),
+            coordinator: Arc::new(Coordinator { store, artifacts: None, callers: Arc::default(), stopping }),
             stop,
         };
         let ended =

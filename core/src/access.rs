@@ -14,6 +14,33 @@ pub enum Role {
 }
 named!(Role, "role", { Operator => "operator", Worker => "worker", Reader => "reader" });
 
+/// The longest name of a token.
+pub const TOKEN_NAME_MAX: usize = 64;
+
+/// Why a text cannot be the name of a token; none if it can.
+pub fn token_name_fault(name: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    let is_name = (1..=TOKEN_NAME_MAX).contains(&name.len()) && name.chars().all(is_plain);
+    (!is_name).then(|| {
+        format!("{name:?} is no name of a token; it must have 1 to {TOKEN_NAME_MAX} letters, digits, '.', '-' or '_'")
+    })
+}
+
+/// Who makes a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// Whoever reaches a coordinator that asks for no token.
+    #[default]
+    Anybody,
+    /// The holder of a token.
+    Holder {
+        /// The token's name.
+        name: String,
+        /// What it allows.
+        role: Role,
+    },
+}
+
 /// A call, and who may make it.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
@@ -27,8 +54,9 @@ pub struct Call {
 
 const SWEEPS: &str = "sortie.v1.SweepService";
 const WORKERS: &str = "sortie.v1.WorkerService";
+const ACCESS: &str = "sortie.v1.AccessService";
 
-/// Changes sweeps, or reads the whole database.
+/// Changes sweeps, decides who may, or reads the whole database.
 const USERS: &[Role] = &[Role::Operator];
 /// Reads.
 const READERS: &[Role] = &[Role::Operator, Role::Reader];
@@ -65,6 +93,11 @@ pub const CALLS: &[Call] = &[
     call(WORKERS, "Report", MACHINES),
     call(WORKERS, "Complete", MACHINES),
     call(WORKERS, "Leave", MACHINES),
+    call(ACCESS, "CreateToken", USERS),
+    call(ACCESS, "Tokens", USERS),
+    call(ACCESS, "RevokeToken", USERS),
+    call(ACCESS, "RotateToken", USERS),
+    call(ACCESS, "Audit", USERS),
 ];
 
 const fn call(service: &'static str, method: &'static str, roles: &'static [Role]) -> Call {
@@ -101,9 +134,10 @@ pub fn table() -> String {
 mod tests {
     use super::*;
 
-    const PROTOCOL: [(&str, &str); 2] = [
+    const PROTOCOL: [(&str, &str); 3] = [
         (SWEEPS, include_str!("../../proto/sortie/v1/sweep.proto")),
         (WORKERS, include_str!("../../proto/sortie/v1/worker.proto")),
+        (ACCESS, include_str!("../../proto/sortie/v1/access.proto")),
     ];
 
     #[test]

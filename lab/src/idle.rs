@@ -79,7 +79,8 @@ pub async fn run(options: &IdleOptions) -> Result<()> {
     Ok(())
 }
 
-async fn wait((mut client, worker_id, incarnation): LoadClient, stop: Arc<AtomicBool>) -> Result<()> {
+async fn wait(client: LoadClient, stop: Arc<AtomicBool>) -> Result<()> {
+    let LoadClient { mut service, worker_id, secret, incarnation } = client;
     while !stop.load(Ordering::Relaxed) {
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
         let request = v1::LeaseRequest {
@@ -87,9 +88,10 @@ async fn wait((mut client, worker_id, incarnation): LoadClient, stop: Arc<Atomic
             count_max: 1,
             wait_ms,
             incarnation,
+            secret: secret.clone(),
             ..v1::LeaseRequest::default()
         };
-        client.lease(request).await?;
+        service.lease(request).await?;
     }
     Ok(())
 }

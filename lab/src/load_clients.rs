@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
-use sortie_access::Link;
+use sortie_access::{Link, Token};
 use sortie_proto::v1;
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
@@ -15,8 +15,15 @@ use crate::coordinator::target;
 /// Seeds of a benchmark's sweep; the number of values on its other axis follows from the number of trials.
 pub const SEEDS: u64 = 1_000;
 
-/// A connection, the worker id that it is registered under, and the incarnation of the coordinator's database.
-pub type LoadClient = (WorkerServiceClient<Link>, String, i64);
+/// A connection that is registered as a worker.
+#[derive(Debug)]
+pub struct LoadClient {
+    pub service: WorkerServiceClient<Link>,
+    pub worker_id: String,
+    pub secret: String,
+    /// Of the coordinator's database.
+    pub incarnation: i64,
+}
 
 /// The times of cycles.
 #[derive(Debug, Default)]
@@ -31,8 +38,8 @@ pub struct LoadRun {
 pub async fn register_all(url: &str, workers: usize) -> Result<Vec<LoadClient>> {
     let mut clients = Vec::with_capacity(workers);
     for index in 0..workers {
-        let mut client = WorkerServiceClient::new(connect(url).await?);
-        let worker_id = format!("lab-{index}");
+        let mut service = WorkerServiceClient::new(connect(url).await?);
+        let (worker_id, secret) = (format!("lab-{index}"), Token::new()?.reveal().to_owned());
         let version = Some(v1::Version::ours("sortie-lab"));
         let (host, devices) = ("lab".to_owned(), vec!["cpu".to_owned()]);
         let id = worker_id.clone();
@@ -40,13 +47,14 @@ pub async fn register_all(url: &str, workers: usize) -> Result<Vec<LoadClient>> 
             version,
             machine: id.clone(),
             worker_id: id,
+            secret: secret.clone(),
             host,
             devices,
             allow_commands: true,
             ..v1::RegisterRequest::default()
         };
-        let incarnation = client.register(request).await?.into_inner().incarnation;
-        clients.push((client, worker_id, incarnation));
+        let incarnation = service.register(request).await?.into_inner().incarnation;
+        clients.push(LoadClient { service, worker_id, secret, incarnation });
     }
     Ok(clients)
 }
@@ -108,7 +116,7 @@ async fn run_client(
     sweep: String,
     stop: Arc<AtomicBool>,
 ) -> Result<(Vec<f64>, Vec<f64>)> {
-    let (mut client, worker_id, incarnation) = client;
+    let LoadClient { mut service, worker_id, secret, incarnation } = client;
     let (mut lease_ms, mut complete_ms) = (Vec::new(), Vec::new());
     while !stop.load(Ordering::Relaxed)
         && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
@@ -121,9 +129,10 @@ async fn run_client(
             wait_ms: 20_000,
             sweep,
             incarnation,
+            secret: secret.clone(),
             ..v1::LeaseRequest::default()
         };
-        let mut leases = client.lease(request).await?.into_inner().leases;
+        let mut leases = service.lease(request).await?.into_inner().leases;
         lease_ms.push(started.elapsed().as_secs_f64() * 1_000.0);
         let lease = leases.pop().context("the coordinator assigned no trial although some are left")?;
         let (method, domain, split) = ("plain".to_owned(), "all".to_owned(), "out".to_owned());
@@ -140,8 +149,8 @@ async fn run_client(
         let batch = v1::Batch { sequence: 1, evaluations: vec![evaluation], ..v1::Batch::default() };
         let outcome = v1::complete_request::Outcome::Succeeded(v1::Succeeded {});
         let started = now();
-        let (token, batch, outcome) = (lease.token, Some(batch), Some(outcome));
-        client.complete(v1::CompleteRequest { token, batch, outcome, incarnation }).await?;
+        let (token, batch, outcome, secret) = (lease.token, Some(batch), Some(outcome), secret.clone());
+        service.complete(v1::CompleteRequest { token, batch, outcome, incarnation, secret }).await?;
         complete_ms.push(started.elapsed().as_secs_f64() * 1_000.0);
     }
     Ok((lease_ms, complete_ms))

@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use sortie_access::Token;
 use sortie_lab::chaos::consistency_check::check_consistency;
 use sortie_lab::chaos::journal;
 use sortie_lab::chaos::stored_rows::{StoredRows, read};
@@ -93,7 +94,8 @@ async fn stop_and_continue(settings: ClusterSettings) {
     assert_eq!(before.attempts[&token].outcome, "failed");
     assert!(!of(token, &before).losses.is_empty());
 
-    // The coordinator refuses everything from the old attempt.
+    // The coordinator takes nothing about the old attempt from another worker.
+    let secret = Token::new().unwrap().reveal().to_owned();
     let mut client = WorkerServiceClient::new(cluster.channel());
     let loss = v1::TrainingLoss { step: 20, loss: 9.0, seconds: None };
     let batch = Some(v1::Batch {
@@ -105,18 +107,23 @@ async fn stop_and_continue(settings: ClusterSettings) {
         version: Some(v1::Version::ours("test")),
         worker_id: "nobody".into(),
         machine: "nobody".into(),
+        secret: secret.clone(),
         ..v1::RegisterRequest::default()
     };
     let incarnation = client.register(nobody).await.unwrap().into_inner().incarnation;
-    let report = client.report(v1::ReportRequest { token, batch: batch.clone(), incarnation }).await;
-    assert_eq!(report.unwrap_err().code(), Code::Aborted);
+    let report = client
+        .report(v1::ReportRequest { token, batch: batch.clone(), incarnation, secret: secret.clone() })
+        .await;
+    assert_eq!(report.unwrap_err().code(), Code::PermissionDenied);
     let outcome = Some(v1::complete_request::Outcome::Succeeded(v1::Succeeded {}));
-    let complete = client.complete(v1::CompleteRequest { token, batch, outcome, incarnation }).await;
-    assert_eq!(complete.unwrap_err().code(), Code::Aborted);
+    let complete = client
+        .complete(v1::CompleteRequest { token, batch, outcome, incarnation, secret: secret.clone() })
+        .await;
+    assert_eq!(complete.unwrap_err().code(), Code::PermissionDenied);
     let attempts = vec![v1::Progress { token, step: 20, preparation: None }];
     let worker_id = "nobody".to_owned();
-    let heartbeat = client.heartbeat(v1::HeartbeatRequest { worker_id, attempts, incarnation }).await;
-    assert_eq!(heartbeat.unwrap().into_inner().lost, [token]);
+    let heartbeat = client.heartbeat(v1::HeartbeatRequest { worker_id, attempts, incarnation, secret }).await;
+    assert_eq!(heartbeat.unwrap_err().code(), Code::PermissionDenied);
 
     // The worker continues, learns that it has lost its lease, and runs the next trial, which no other worker could take.
     cluster.worker(1).kill().unwrap();

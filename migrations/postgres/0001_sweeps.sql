@@ -78,6 +78,7 @@ CREATE INDEX members_by_member ON members (member);
 CREATE TABLE workers (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     worker_id TEXT NOT NULL UNIQUE,
+    secret TEXT NOT NULL, -- SHA-256 of the secret that its process made, 64 hexadecimal digits
     host TEXT NOT NULL,
     machine TEXT NOT NULL,
     pid BIGINT NOT NULL,
@@ -209,4 +210,25 @@ CREATE TABLE digests (
     name TEXT NOT NULL,
     digest TEXT NOT NULL,
     PRIMARY KEY (kind, name)
+);
+
+-- Whose requests are answered. Users' queries do not reach this table. A token that ended stays, so that it never counts again.
+CREATE TABLE tokens (
+    digest     TEXT PRIMARY KEY,           -- SHA-256 of the token, 64 hexadecimal digits
+    name       TEXT NOT NULL,
+    role       TEXT NOT NULL CHECK (role IN ('operator', 'worker', 'reader')),
+    created_ms BIGINT NOT NULL,
+    expires_ms BIGINT,                     -- NULL: it is valid until it is revoked
+    revoked_ms BIGINT
+);
+
+-- What users did, in the order in which it was done. Users' queries do not reach this table.
+CREATE TABLE audit (
+    id     BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    at_ms  BIGINT NOT NULL,
+    name   TEXT,                           -- of the token; NULL where the coordinator asks for none
+    role   TEXT,
+    action TEXT NOT NULL,
+    sweep  TEXT,                           -- NULL: none
+    detail TEXT NOT NULL
 );

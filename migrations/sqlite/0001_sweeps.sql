@@ -82,6 +82,7 @@ CREATE INDEX members_by_member ON members (member);
 CREATE TABLE workers (
     id              INTEGER PRIMARY KEY,
     worker_id       TEXT    NOT NULL UNIQUE,
+    secret          TEXT    NOT NULL,      -- SHA-256 of the secret that its process made, 64 hexadecimal digits
     host            TEXT    NOT NULL,
     machine         TEXT    NOT NULL,      -- what workers share that were started alike on one host
     pid             INTEGER NOT NULL,
@@ -215,3 +216,24 @@ CREATE TABLE digests (
     digest TEXT NOT NULL,
     PRIMARY KEY (kind, name)
 ) STRICT, WITHOUT ROWID;
+
+-- Whose requests are answered. Users' queries do not reach this table. A token that ended stays, so that it never counts again.
+CREATE TABLE tokens (
+    digest     TEXT PRIMARY KEY,           -- SHA-256 of the token, 64 hexadecimal digits
+    name       TEXT NOT NULL,
+    role       TEXT NOT NULL CHECK (role IN ('operator', 'worker', 'reader')),
+    created_ms INTEGER NOT NULL,
+    expires_ms INTEGER,                     -- NULL: it is valid until it is revoked
+    revoked_ms INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- What users did, in the order in which it was done. Users' queries do not reach this table.
+CREATE TABLE audit (
+    id     INTEGER PRIMARY KEY,
+    at_ms  INTEGER NOT NULL,
+    name   TEXT,                           -- of the token; NULL where the coordinator asks for none
+    role   TEXT,
+    action TEXT NOT NULL,
+    sweep  TEXT,                           -- NULL: none
+    detail TEXT NOT NULL
+) STRICT;

@@ -2,7 +2,7 @@
 
 use sortie_core::artifact::Artifact;
 use sortie_core::keep::Keep;
-use sortie_core::keys::{AttemptToken, Incarnation};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{AttemptHeartbeat, Batch, Completion, Lease};
 use sortie_core::limits::Limits;
 use sortie_core::pipe::Preparation;
@@ -145,20 +145,11 @@ impl TryFrom<v1::Batch> for Batch {
     }
 }
 
-impl v1::CompleteRequest {
-    /// The end of an attempt whose token was issued under this incarnation.
-    pub fn new(completion: Completion, incarnation: Incarnation) -> Self {
-        let Completion { token, batch, outcome } = completion;
-        let (batch, outcome) = (batch.map(Into::into), Some((&outcome).into()));
-        Self { token: token.0, batch, outcome, incarnation: incarnation.0 }
-    }
-}
-
 impl TryFrom<v1::CompleteRequest> for Completion {
     type Error = WireError;
 
     fn try_from(wire: v1::CompleteRequest) -> Result<Self, WireError> {
-        let v1::CompleteRequest { token, batch, outcome, incarnation: _ } = wire;
+        let v1::CompleteRequest { token, batch, outcome, incarnation: _, secret: _ } = wire;
         Ok(Self {
             token: AttemptToken(token),
             batch: batch.map(TryInto::try_into).transpose()?,

@@ -10,7 +10,7 @@ use sortie_core::combine::Member;
 use sortie_core::command::WorkerValues;
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keep::{Keep, KeepWeights};
-use sortie_core::keys::{AttemptToken, Incarnation};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::limits::Limits;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss, is_metric_name};
@@ -363,7 +363,9 @@ proptest! {
     #[test]
     fn reports_and_ends_arrive_as_they_were(token in token(), batch in option::of(batch()), outcome in outcome()) {
         let completion = Completion { token, batch, outcome };
-        let arrived: Completion = sent(&v1::CompleteRequest::new(completion.clone(), Incarnation(1))).try_into().unwrap();
+        let (batch, outcome) = (completion.batch.clone().map(Into::into), Some((&completion.outcome).into()));
+        let request = v1::CompleteRequest { token: token.0, batch, outcome, ..v1::CompleteRequest::default() };
+        let arrived: Completion = sent(&request).try_into().unwrap();
         prop_assert_eq!(arrived, completion);
     }
 }

@@ -59,7 +59,7 @@ const TIME_RESERVE: Duration = Duration::from_secs(5);
 /// [`AgentError`] when it cannot go on. Failures of trials are reported to the coordinator and are not errors of the agent.
 pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(), AgentError> {
     let ends = config.time_left.map(|left| Instant::now() + left.saturating_sub(config.grace + TIME_RESERVE));
-    let session = Arc::new(Session::new(&config.coordinator, registration(&config)));
+    let session = Arc::new(Session::new(&config.coordinator, registration(&config)?));
     let state_dir = StateDir::open(&config.cache, session.worker_id());
     let state_dir = state_dir.map_err(|reason| AgentError::Cache { path: config.cache.clone(), reason })?;
     let registry = Arc::new(Registry::default());

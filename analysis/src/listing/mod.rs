@@ -1,5 +1,6 @@
 //! What the coordinator knows of sweeps, trials and workers, as commands list it: rows of JSON objects (`Serialize`) and text for people.
 
+mod access;
 mod artifacts;
 mod certificate;
 mod history;
@@ -9,6 +10,7 @@ mod sweeps;
 mod trials;
 mod workers;
 
+pub use access::{AuditList, AuditRow, TokenList, TokenRow};
 pub use artifacts::{ArtifactList, ArtifactRow};
 pub use certificate::Certificate;
 pub use history::{HistoryEvent, TrialHistory};

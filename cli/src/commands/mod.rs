@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod artifacts;
+pub mod audit;
 pub mod backup;
 pub mod bench;
 pub mod control;
@@ -27,6 +28,7 @@ pub mod sql;
 pub mod status;
 pub mod submit;
 pub mod synthetic;
+pub mod token;
 pub mod trials;
 pub mod verify;
 pub mod wait;

@@ -1,6 +1,6 @@
 //! The flags that every command has.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use sortie_access::{AccessError, AccessFile, Place, Target};
 use sortie_core::access::Role;
@@ -55,39 +55,78 @@ impl Connection {
         if let Some(target) = &self.target {
             return Ok(target.clone());
         }
-        let place = self.coordinator.as_ref().map(|url| url.reveal().parse::<Place>()).transpose()?;
-        match place {
+        match self.place()? {
             Some(place) if place.is_encrypted && self.insecure => {
                 Err(AccessError::InsecureTls(place.to_string()))
             }
-            Some(place) if place.is_encrypted => Ok(Target::new(&self.file(role)?)?.at(place.address)),
+            Some(place) if place.is_encrypted => Ok(self.file(role)?.target()?.at(place.address)),
             Some(place) if !self.insecure => Err(AccessError::Plain(place.to_string())),
             Some(place) => Ok(Target::insecure(place.address)),
             None if self.insecure => Ok(Target::insecure(INSECURE_COORDINATOR.parse::<Place>()?.address)),
-            None => Target::new(&self.file(role)?),
+            None => self.file(role)?.target(),
         }
     }
 
+    /// The access file by which a role's token and a coordinator's addresses are known.
+    ///
+    /// # Errors
+    /// [`AccessError`]; there is none for a coordinator that is `--insecure`.
+    pub fn access_file(&self, role: Role) -> Result<AccessFile, AccessError> {
+        if self.insecure {
+            return Err(AccessError::NoFile);
+        }
+        let Found { file, .. } = self.file(role)?;
+        Ok(match self.place()? {
+            Some(place) => AccessFile { addresses: vec![place.address], ..file },
+            None => file,
+        })
+    }
+
+    fn place(&self) -> Result<Option<Place>, AccessError> {
+        self.coordinator.as_ref().map(|url| url.reveal().parse::<Place>()).transpose()
+    }
+
     /// The access file.
-    fn file(&self, role: Role) -> Result<AccessFile, AccessError> {
+    fn file(&self, role: Role) -> Result<Found, AccessError> {
         if let Some(access) = &self.access {
             // Some tools keep the quotes of a file of variables.
             let given = access.reveal().trim().trim_matches(['"', '\'']);
             return if AccessFile::is_line(given) {
-                AccessFile::parse(given, "the access line (--access or SORTIE_ACCESS)")
+                let file = AccessFile::parse(given, "the access line (--access or SORTIE_ACCESS)")?;
+                Ok(Found { file, path: None })
             } else if given.contains('\n') || holds_token(given) {
                 Err(AccessError::NoPath)
             } else {
-                AccessFile::read(Path::new(given))
+                Found::read(PathBuf::from(given))
             };
         }
         let state = folders::access();
-        match AccessFile::read(&state.access(role)) {
+        match Found::read(state.access(role)) {
             // Who may only look has the file of readers.
             Err(missing @ AccessError::Missing(_)) if role == Role::Operator => {
-                AccessFile::read(&state.access(Role::Reader)).or(Err(missing))
+                Found::read(state.access(Role::Reader)).or(Err(missing))
             }
             read => read,
         }
+    }
+}
+
+/// An access file, and where it lies, if it is a file.
+struct Found {
+    file: AccessFile,
+    path: Option<PathBuf>,
+}
+
+impl Found {
+    fn read(path: PathBuf) -> Result<Self, AccessError> {
+        Ok(Self { file: AccessFile::read(&path)?, path: Some(path) })
+    }
+
+    fn target(self) -> Result<Target, AccessError> {
+        let target = Target::new(&self.file)?;
+        Ok(match self.path {
+            Some(path) => target.read_from(path, self.file),
+            None => target,
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! A worker that delivers results of other programs.
 
-use sortie_access::Link;
+use sortie_access::{Link, Token};
 use sortie_core::access::Role;
 use sortie_proto::v1;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
@@ -15,6 +15,7 @@ const IMPORT_LEASES: u32 = 64;
 pub struct ImportWorker {
     service: WorkerServiceClient<Link>,
     worker_id: String,
+    secret: String,
     /// Of the coordinator's database.
     incarnation: i64,
 }
@@ -27,7 +28,7 @@ impl ImportWorker {
     pub async fn connect(connection: &Connection, tag: &str) -> Answer<Self> {
         let mut service = WorkerServiceClient::new(connection.target(Role::Operator)?.connect().await?);
         let pid = std::process::id();
-        let worker_id = format!("{tag}-{pid}");
+        let (worker_id, secret) = (format!("{tag}-{pid}"), Token::new()?.reveal().to_owned());
         let request = v1::RegisterRequest {
             version: Some(v1::Version::ours("sortie")),
             worker_id: worker_id.clone(),
@@ -37,10 +38,11 @@ impl ImportWorker {
             slots: IMPORT_LEASES,
             tags: vec![tag.to_owned()],
             allow_commands: true,
+            secret: secret.clone(),
             ..v1::RegisterRequest::default()
         };
         let incarnation = service.register(request).await?.into_inner().incarnation;
-        Ok(Self { service, worker_id, incarnation })
+        Ok(Self { service, worker_id, secret, incarnation })
     }
 
     /// The next trials of a sweep; none when there are no more.
@@ -59,6 +61,7 @@ impl ImportWorker {
                 // It trains nothing, and needs nothing for the trials that it takes.
                 findings: None,
                 incarnation: self.incarnation,
+                secret: self.secret.clone(),
             };
             let answer = self.service.lease(request).await?.into_inner();
             if answer.idle || !answer.leases.is_empty() {
@@ -72,7 +75,8 @@ impl ImportWorker {
     /// # Errors
     /// [`super::ClientError`].
     pub async fn complete(&mut self, request: v1::CompleteRequest) -> Answer<()> {
-        self.service.complete(v1::CompleteRequest { incarnation: self.incarnation, ..request }).await?;
+        let (incarnation, secret) = (self.incarnation, self.secret.clone());
+        self.service.complete(v1::CompleteRequest { incarnation, secret, ..request }).await?;
         Ok(())
     }
 
@@ -82,7 +86,11 @@ impl ImportWorker {
     /// [`super::ClientError`].
     pub async fn leave(&mut self) -> Answer<()> {
         self.service
-            .leave(v1::LeaveRequest { worker_id: self.worker_id.clone(), incarnation: self.incarnation })
+            .leave(v1::LeaveRequest {
+                worker_id: self.worker_id.clone(),
+                incarnation: self.incarnation,
+                secret: self.secret.clone(),
+            })
             .await?;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The connection to the coordinator: its flags, its requests, and the reasons why there is no answer.
 
+mod access_client;
 mod client;
 mod error;
 mod flags;
@@ -7,6 +8,7 @@ mod import_worker;
 mod retrying_client;
 mod run_facts;
 
+pub use access_client::AccessClient;
 pub use client::Client;
 pub use error::ClientError;
 pub use flags::Connection;

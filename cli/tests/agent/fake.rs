@@ -274,7 +274,7 @@ impl WorkerService for Service {
         &self,
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
-        let v1::ReportRequest { token, batch, incarnation } = request.into_inner();
+        let v1::ReportRequest { token, batch, incarnation, .. } = request.into_inner();
         let mut script = self.script();
         if script.stale.contains(&token) || incarnation != script.incarnation {
             return Err(Status::aborted("stale"));
@@ -294,7 +294,7 @@ impl WorkerService for Service {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        let v1::CompleteRequest { token, batch, outcome, incarnation } = request.into_inner();
+        let v1::CompleteRequest { token, batch, outcome, incarnation, .. } = request.into_inner();
         let slow = {
             let mut script = self.script();
             if script.stale.contains(&token) || incarnation != script.incarnation {

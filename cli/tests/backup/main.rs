@@ -76,15 +76,24 @@ fn refuses_the_old_incarnation(url: &str, incarnation: i64, token: i64) {
         let (worker_id, outcome) =
             ("nobody".to_owned(), Some(v1::complete_request::Outcome::Succeeded(v1::Succeeded {})));
         for incarnation in [incarnation, 0] {
-            let report = client.report(v1::ReportRequest { token, batch: batch.clone(), incarnation }).await;
+            let report = client
+                .report(v1::ReportRequest { token, batch: batch.clone(), incarnation, ..Default::default() })
+                .await;
             assert_eq!(report.unwrap_err().code(), Code::Aborted);
             let (batch, outcome) = (batch.clone(), outcome.clone());
-            let complete = client.complete(v1::CompleteRequest { token, batch, outcome, incarnation }).await;
+            let complete = client
+                .complete(v1::CompleteRequest { token, batch, outcome, incarnation, ..Default::default() })
+                .await;
             let refused = complete.unwrap_err();
             assert_eq!(refused.code(), Code::Aborted);
             assert!(refused.message().contains("restored from a backup"), "{refused}");
             let attempts = vec![v1::Progress { token, step: 20, preparation: None }];
-            let beat = v1::HeartbeatRequest { worker_id: worker_id.clone(), attempts, incarnation };
+            let beat = v1::HeartbeatRequest {
+                worker_id: worker_id.clone(),
+                attempts,
+                incarnation,
+                ..Default::default()
+            };
             assert_eq!(client.heartbeat(beat).await.unwrap_err().code(), Code::NotFound);
             let lease = v1::LeaseRequest {
                 worker_id: worker_id.clone(),
@@ -93,7 +102,7 @@ fn refuses_the_old_incarnation(url: &str, incarnation: i64, token: i64) {
                 ..v1::LeaseRequest::default()
             };
             assert_eq!(client.lease(lease).await.unwrap_err().code(), Code::NotFound);
-            let leave = v1::LeaveRequest { worker_id: worker_id.clone(), incarnation };
+            let leave = v1::LeaveRequest { worker_id: worker_id.clone(), incarnation, ..Default::default() };
             assert_eq!(client.leave(leave).await.unwrap_err().code(), Code::NotFound);
         }
     });

@@ -1,5 +1,6 @@
-//! The two services, thin: wire to core, one call into the store, core to wire.
+//! The services, thin: wire to core, one call into the store, core to wire.
 
+mod access;
 mod coordinator;
 mod logs;
 mod refusal;

@@ -59,13 +59,19 @@ pub(super) fn refused(error: StoreError) -> Status {
         | StoreError::TrialsRun { .. }
         | StoreError::Reused { .. }
         | StoreError::Incomplete { .. }
+        | StoreError::Token(_)
         | StoreError::Verification(_) => Status::failed_precondition(error.to_string()),
+        StoreError::OtherWorker(_) | StoreError::NotYours(_) => {
+            tracing::warn!(%error, "a worker is refused");
+            Status::permission_denied(error.to_string())
+        }
         StoreError::SlowQuery { .. } => Status::deadline_exceeded(error.to_string()),
         StoreError::QueriesRunning | StoreError::BackupRunning => {
             Status::resource_exhausted(error.to_string())
         }
         StoreError::UnknownSweep { .. }
         | StoreError::UnknownMachine { .. }
+        | StoreError::UnknownAccessToken { .. }
         | StoreError::UnknownWorker(_) => Status::not_found(error.to_string()),
         StoreError::Database(_) | StoreError::NoAnswer(_) | StoreError::Open { .. } => {
             tracing::error!(%error, "the database failed");

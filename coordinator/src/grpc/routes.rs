@@ -1,13 +1,13 @@
-//! The two services as tonic serves them.
+//! The services as tonic serves them.
 
 use std::sync::Arc;
 
 use sortie_proto::v1;
 
 use super::coordinator::Coordinator;
-use super::{sweep, worker};
+use super::{access, sweep, worker};
 
-/// The two services as tonic serves them.
+/// The services as tonic serves them.
 pub(crate) fn routes(coordinator: &Arc<Coordinator>) -> tonic::service::Routes {
     let limit = sortie_proto::MESSAGE_BYTES_MAX;
     let worker =
@@ -15,4 +15,7 @@ pub(crate) fn routes(coordinator: &Arc<Coordinator>) -> tonic::service::Routes {
     let sweep = v1::sweep_service_server::SweepServiceServer::new(sweep::SweepApi(Arc::clone(coordinator)));
     tonic::service::Routes::new(worker.max_decoding_message_size(limit))
         .add_service(sweep.max_decoding_message_size(limit))
+        .add_service(v1::access_service_server::AccessServiceServer::new(access::AccessApi(Arc::clone(
+            coordinator,
+        ))))
 }

@@ -24,7 +24,8 @@ use super::wire::{
     trial_wire, worker_wire,
 };
 use crate::store::{
-    PageRequest, QUERY_TIME_MAX, StoreError, Submitted, SweepAction, SweepContents, TrialAction, Verified,
+    Deed, PageRequest, QUERY_TIME_MAX, StoreError, Submitted, SweepAction, SweepContents, TrialAction,
+    Verified,
 };
 
 /// Evaluations that are read at a time, about: few enough for flat memory, many enough that asking costs little.
@@ -64,8 +65,9 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<Self::SubmitStream>, Status> {
+        let store = self.0.store_for(&request);
         let (spec, options) = read_submission(request.into_inner())?;
-        let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;
+        let progress = store.submit(&spec, options).await.map_err(refused)?;
         tracing::info!(sweep = %spec.name, planned = progress.borrow().planned, "sweep submitted");
         Ok(Response::new(progress_stream(progress).boxed()))
     }
@@ -96,8 +98,9 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::ExtendRequest>,
     ) -> Result<Response<Self::ExtendStream>, Status> {
+        let store = self.0.store_for(&request);
         let v1::ExtendRequest { sweep, seeds } = request.into_inner();
-        let progress = self.0.store.extend(&sweep, seeds).await.map_err(refused)?;
+        let progress = store.extend(&sweep, seeds).await.map_err(refused)?;
         tracing::info!(sweep, seeds, planned = progress.borrow().planned, "sweep extended");
         Ok(Response::new(progress_stream(progress).boxed()))
     }
@@ -128,6 +131,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::ControlRequest>,
     ) -> Result<Response<v1::ControlResponse>, Status> {
+        let store = self.0.store_for(&request);
         let v1::ControlRequest { sweep, action, r#where, state, priority, trials, name } =
             request.into_inner();
         let filter = if r#where.is_empty() { Ok(Filter::default()) } else { Filter::parse(&r#where) };
@@ -136,7 +140,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let named = named_trials(&trials)?;
         let action = v1::ControlAction::read("action", action).map_err(invalid)?;
         // On a task of its own: a caller that goes away must not leave it half done.
-        let (store, meant) = (Arc::clone(&self.0.store), sweep.clone());
+        let meant = sweep.clone();
         let done = tokio::spawn(async move {
             let act = |action| store.act(&meant, action);
             let on_trials = async |action| match named.as_slice() {
@@ -164,9 +168,10 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let store = self.0.store_for(&request);
         let v1::DeleteRequest { sweep, only_ask } = request.into_inner();
         let SweepContents { trials, succeeded, files, bytes } =
-            self.0.store.delete(&sweep, only_ask).await.map_err(refused)?;
+            store.delete(&sweep, only_ask).await.map_err(refused)?;
         if !only_ask {
             tracing::info!(%sweep, trials, succeeded, files, bytes, "a user deleted a sweep; its files stay");
         }
@@ -226,9 +231,10 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::VerifyRequest>,
     ) -> Result<Response<v1::VerifyResponse>, Status> {
+        let store = self.0.store_for(&request);
         let v1::VerifyRequest { trial, kill_at, steps } = request.into_inner();
         let Verified { sweeps, worker_id, worker, steps } =
-            self.0.store.verify(&trial, kill_at, steps).await.map_err(refused)?;
+            store.verify(&trial, kill_at, steps).await.map_err(refused)?;
         tracing::info!(%trial, kill_at, steps, worker = %worker_id, sweeps = %sweeps.join(", "), "a verification submitted");
         Ok(Response::new(v1::VerifyResponse { sweeps: sweeps.into(), worker_id, worker, steps }))
     }
@@ -263,8 +269,9 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let store = self.0.store_for(&request);
         let machine = request.into_inner().machine;
-        let quarantines = self.0.store.release(&machine).await.map_err(refused)?;
+        let quarantines = store.release(&machine).await.map_err(refused)?;
         tracing::info!(%machine, quarantines, "a user released a machine");
         Ok(Response::new(v1::ReleaseResponse { quarantines }))
     }
@@ -303,7 +310,12 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         Ok(Response::new(stream::once(async { Ok(first) }).chain(rest.map_err(refused)).boxed()))
     }
 
-    async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+    async fn backup(
+        &self,
+        request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let deed = Deed { action: "backup", sweep: None, detail: String::new() };
+        self.0.store_for(&request).note_deed(deed).await.map_err(refused)?;
         let backup = self.0.store.backup().await.map_err(refused)?;
         tracing::info!("a user makes a backup");
         let chunks = stream::try_unfold(backup, |mut backup| async move {
@@ -457,7 +469,12 @@ mod tests {
             store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap();
         progress.wait_for(Submitted::is_done).await.unwrap();
         let (_stop, stopping) = watch::channel(false);
-        let api = SweepApi(Arc::new(Coordinator { store: Arc::clone(&store), artifacts: None, stopping }));
+        let api = SweepApi(Arc::new(Coordinator {
+            store: Arc::clone(&store),
+            artifacts: None,
+            callers: Arc::default(),
+            stopping,
+        }));
         let request = v1::ControlRequest {
             sweep: "large".into(),
             action: v1::ControlAction::Cancel.into(),

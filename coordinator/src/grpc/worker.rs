@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_access::{Token, TokenDigest};
 use sortie_core::job::Outcome;
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Completion;
@@ -61,12 +62,20 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
             return_when_idle,
             findings,
             incarnation,
+            secret,
         } = request;
         check_worker(&worker_id, incarnation, self.0.store.incarnation())?;
         let sweep = Some(sweep).filter(|name| !name.is_empty());
         let findings = findings.map(TryInto::try_into).transpose().map_err(invalid)?;
         let count_max = count_max.clamp(1, LEASES_MAX);
-        let claim = Claim { worker_id, count_max, sweep, return_when_idle, findings };
+        let claim = Claim {
+            worker_id,
+            secret: TokenDigest::of(&secret),
+            count_max,
+            sweep,
+            return_when_idle,
+            findings,
+        };
         let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
         let mut stopping = self.0.stopping.clone();
         tokio::select! {
@@ -79,10 +88,11 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let v1::HeartbeatRequest { worker_id, attempts, incarnation } = request.into_inner();
+        let v1::HeartbeatRequest { worker_id, attempts, incarnation, secret } = request.into_inner();
         check_worker(&worker_id, incarnation, self.0.store.incarnation())?;
         let attempts = attempts.into_iter().map(Into::into).collect();
-        let stored = async { self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused) };
+        let secret = TokenDigest::of(&secret);
+        let stored = async { self.0.store.heartbeat(secret, &worker_id, attempts).await.map_err(refused) };
         let lost = stored.instrument(tracing::debug_span!("heartbeat", worker = %worker_id)).await?;
         // Outside of the span, which the default level leaves out: a warning names its worker itself.
         for token in &lost {
@@ -96,10 +106,10 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         &self,
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
-        let v1::ReportRequest { token, batch, incarnation } = request.into_inner();
+        let v1::ReportRequest { token, batch, incarnation, secret } = request.into_inner();
         let token = check_attempt(token, incarnation, self.0.store.incarnation())?;
         let batch = batch.ok_or(WireError::Missing("batch")).and_then(TryInto::try_into).map_err(invalid)?;
-        self.0.store.report(token, batch).await.map_err(refused)?;
+        self.0.store.report(TokenDigest::of(&secret), token, batch).await.map_err(refused)?;
         Ok(Response::new(v1::ReportResponse {}))
     }
 
@@ -109,9 +119,10 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         let request = request.into_inner();
         check_attempt(request.token, request.incarnation, self.0.store.incarnation())?;
+        let secret = TokenDigest::of(&request.secret);
         let completion: Completion = request.try_into().map_err(invalid)?;
         let (token, outcome) = (completion.token, completion.outcome.clone());
-        let stored = async { self.0.store.complete(completion).await.map_err(refused) };
+        let stored = async { self.0.store.complete(secret, completion).await.map_err(refused) };
         stored.instrument(tracing::debug_span!("complete", %token)).await?;
         // Outside of the span, which the default level leaves out: a warning names its attempt itself.
         match &outcome {
@@ -126,9 +137,9 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
 
     #[tracing::instrument(skip_all, fields(worker = %request.get_ref().worker_id))]
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
-        let v1::LeaveRequest { worker_id, incarnation } = request.into_inner();
+        let v1::LeaveRequest { worker_id, incarnation, secret } = request.into_inner();
         check_worker(&worker_id, incarnation, self.0.store.incarnation())?;
-        self.0.store.leave(&worker_id).await.map_err(refused)?;
+        self.0.store.leave(TokenDigest::of(&secret), &worker_id).await.map_err(refused)?;
         tracing::info!("worker left");
         Ok(Response::new(v1::LeaveResponse {}))
     }
@@ -147,6 +158,7 @@ fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
         allow_commands,
         checkpoints,
         machine,
+        secret,
     } = request;
     check_version(version.as_ref())?;
     let software = version.map(|version| version.software).unwrap_or_default();
@@ -174,12 +186,16 @@ fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
     if !gpu_memory_gib.is_finite() || gpu_memory_gib < 0.0 {
         return Err(wrong("gpu_memory_gib", format!("{gpu_memory_gib}; must be at least 0")));
     }
+    if secret.parse::<Token>().is_err() {
+        return Err(wrong("secret", "it is none that a worker makes".to_owned()));
+    }
+    let secret = TokenDigest::of(&secret);
     let wrong_place = |error: UnknownName| wrong("checkpoints", error.to_string());
     let checkpoints = Some(checkpoints).filter(|place| !place.is_empty());
     let checkpoints = checkpoints.map(|place| place.parse()).transpose().map_err(wrong_place)?;
     tags.sort();
     let abilities = Abilities { tags, gpu_memory_gib, commands: allow_commands };
-    Ok(Worker { id: worker_id, host, machine, pid, devices, slots, abilities, software, checkpoints })
+    Ok(Worker { id: worker_id, host, machine, pid, devices, slots, abilities, software, checkpoints, secret })
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -214,6 +230,7 @@ mod tests {
             machine: "m".to_owned(),
             host: "h".repeat(NAME_BYTES_MAX),
             devices: vec!["cpu".to_owned(); DEVICES_MAX],
+            secret: Token::new().unwrap().reveal().to_owned(),
             ..Default::default()
         };
         assert!(worker_of(fits()).is_ok());
@@ -232,6 +249,7 @@ mod tests {
                 "at most 64 devices",
             ),
             (v1::RegisterRequest { devices: vec![long()], ..fits() }, "at most 64 devices"),
+            (v1::RegisterRequest { secret: "mine".to_owned(), ..fits() }, "secret: it is none"),
         ] {
             let error = worker_of(request).unwrap_err();
             assert!(error.message().contains(said), "{said}: {error}");

@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use sortie_core::access::Caller;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -22,9 +23,11 @@ use tonic::codegen::Service as _;
 
 use super::admission::{Admission, Admitted};
 use super::body::Budget;
-use super::door::Door;
+use super::door::{Door, check_call};
 use super::http;
 use super::limits::{self, Limits};
+use super::refusals::Refusals;
+use crate::callers::NoCaller;
 
 /// A port, and the limits of what connects to it.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl Listener {
             budget: Budget::new(&limits),
             limits,
             door,
-            refusals: Mutex::default(),
+            refusals: Refusals::default(),
         });
         let mut connections = JoinSet::new();
         let mut said = Said::default();
@@ -74,7 +77,7 @@ impl Listener {
                     Ok((stream, peer)) => match admission.admit(peer.ip().to_canonical()) {
                         Some(admitted) => {
                             let server = Arc::clone(&server);
-                            connections.spawn(server.serve(stream, admitted, stopping.clone()));
+                            connections.spawn(server.serve(peer.ip(), stream, admitted, stopping.clone()));
                         }
                         None => said.warn(|| tracing::warn!(address = %peer.ip(), "too many connections: new ones are closed")),
                     },
@@ -133,13 +136,14 @@ struct Connections {
     budget: Budget,
     limits: Limits,
     door: Option<Arc<Door>>,
-    refusals: Mutex<Said>,
+    refusals: Refusals,
 }
 
 impl Connections {
     /// Serves a connection to its end. One that makes no request in time, or has to give way before, is closed.
     async fn serve(
         self: Arc<Self>,
+        peer: IpAddr,
         stream: TcpStream,
         admitted: Admitted,
         mut stopping: watch::Receiver<bool>,
@@ -157,15 +161,19 @@ impl Connections {
             tracing::debug!(%error, "a connection without TCP_NODELAY");
         }
         let Some(door) = &self.door else {
-            return self.serve_requests(stream, &admitted, silence, stopping).await;
+            return self.serve_requests(peer, stream, &admitted, silence, stopping).await;
+        };
+        let handshake = async {
+            admitted.wait_for_turn().await;
+            door.accept(stream).await
         };
         let encrypted = tokio::select! {
-            encrypted = door.accept(stream) => encrypted,
+            encrypted = handshake => encrypted,
             () = &mut silence => return,
             () = told_to_stop(&mut stopping) => return,
         };
         match encrypted {
-            Ok(stream) => self.serve_requests(stream, &admitted, silence, stopping).await,
+            Ok(stream) => self.serve_requests(peer, stream, &admitted, silence, stopping).await,
             Err(error) => tracing::debug!(%error, "a connection that is not encrypted as ours are"),
         }
     }
@@ -173,12 +181,13 @@ impl Connections {
     /// Serves what comes over a connection, until `silence` is over if nothing has come until then.
     async fn serve_requests(
         &self,
+        peer: IpAddr,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
         admitted: &Admitted,
         mut silence: Pin<&mut impl Future<Output = ()>>,
         mut stopping: watch::Receiver<bool>,
     ) {
-        let service = service_fn(|request: Request<Incoming>| self.answer(admitted, request));
+        let service = service_fn(|request: Request<Incoming>| self.answer(peer, admitted, request));
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let (mut is_silent, mut is_stopping) = (true, false);
         loop {
@@ -209,19 +218,31 @@ impl Connections {
     /// Answers a request, by its kind. Only one that needed no token, where none is asked for, or had one makes the connection one that has spoken.
     fn answer(
         &self,
+        peer: IpAddr,
         admitted: &Admitted,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+        let caller = self.door.as_ref().map_or(Ok(Caller::Anybody), |door| door.caller(request.headers()));
         let kind = request.headers().get(header::CONTENT_TYPE);
         let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let refused = if is_grpc { self.refuse_call(&request) } else { self.refuse_path(&request) };
+        let refused = if is_grpc {
+            self.refuse_call(peer, &caller, request.uri().path())
+        } else {
+            let is_allowed = caller.is_ok() || http::is_open(request.uri().path());
+            (!is_allowed).then(http::unauthorized)
+        };
         let answer = match refused {
-            Some(refusal) => Err(refusal),
+            Some(refusal) => {
+                if caller.is_err() {
+                    admitted.refuse();
+                }
+                Err(refusal)
+            }
             None => {
                 // Who asks without a token how the coordinator is holds no place by that.
-                let door = self.door.as_ref();
-                if is_grpc || door.is_none_or(|door| door.role(request.headers()).is_some()) {
+                if let Ok(caller) = caller {
                     admitted.has_spoken();
+                    request.extensions_mut().insert(caller);
                 }
                 let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
                 Ok(router.call(request.map(|body| self.budget.body(body))))
@@ -235,24 +256,16 @@ impl Connections {
         }
     }
 
-    /// The refusal of a call that the request's token does not allow.
-    fn refuse_call(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
-        let refusal = self.door.as_ref()?.check_call(request.headers(), request.uri().path()).err()?;
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.warn(|| {
-            tracing::warn!(
-                reason = refusal.message(),
-                "a call is refused; further ones of this minute are not logged"
-            )
-        });
+    /// The refusal of a call that its caller may not make.
+    fn refuse_call(
+        &self,
+        peer: IpAddr,
+        caller: &Result<Caller, NoCaller>,
+        path: &str,
+    ) -> Option<Response<Body>> {
+        let refusal = check_call(caller, path).err()?;
+        self.refusals.note(peer, caller.as_ref().unwrap_or(&Caller::Anybody), refusal.message());
         Some(refusal.into_http())
-    }
-
-    /// The refusal of a path that needs a token.
-    fn refuse_path(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
-        let is_known = self.door.as_ref().is_some_and(|door| door.role(request.headers()).is_some());
-        let is_allowed = is_known || http::is_open(request.uri().path());
-        (!is_allowed).then(http::unauthorized)
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::Limits;
+use super::limits::{HANDSHAKE_INTERVAL, HANDSHAKES_AT_ONCE, PACES_MAX, REFUSED_MAX};
 
 /// The connections of a listener.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ struct Table {
     /// Those that have made no request yet.
     silent: BTreeSet<u64>,
     of_address: HashMap<IpAddr, usize>,
+    /// When the handshakes of an address would have all begun if they had kept their pace.
+    paces: HashMap<IpAddr, Instant>,
 }
 
 #[derive(Debug)]
@@ -36,6 +41,10 @@ pub(super) struct Admitted {
     admission: Arc<Admission>,
     id: u64,
     evicted: Arc<Notify>,
+    /// When it may begin its handshake.
+    turn: Instant,
+    /// Its requests that were refused for want of a token.
+    refused: AtomicU32,
 }
 
 impl Admission {
@@ -47,6 +56,7 @@ impl Admission {
             connections: BTreeMap::new(),
             silent: BTreeSet::new(),
             of_address: HashMap::new(),
+            paces: HashMap::new(),
         })))
     }
 
@@ -65,7 +75,8 @@ impl Admission {
         table.connections.insert(id, Entry { address, evicted: Arc::clone(&evicted) });
         table.silent.insert(id);
         *table.of_address.entry(address).or_default() += 1;
-        Some(Admitted { admission: Arc::clone(self), id, evicted })
+        let turn = table.turn(address);
+        Some(Admitted { admission: Arc::clone(self), id, evicted, turn, refused: AtomicU32::new(0) })
     }
 
     /// Ends the oldest connection that has made no request, if there is one.
@@ -79,6 +90,21 @@ impl Admission {
 }
 
 impl Table {
+    /// When a connection of this address may begin its handshake: at once, unless there were many of late.
+    fn turn(&mut self, address: IpAddr) -> Instant {
+        let now = Instant::now();
+        if address.is_loopback() {
+            return now;
+        }
+        if self.paces.len() >= PACES_MAX {
+            self.paces.retain(|_, pace| *pace > now);
+        }
+        let pace = self.paces.entry(address).or_insert(now);
+        let turn = pace.checked_sub(HANDSHAKE_INTERVAL * HANDSHAKES_AT_ONCE).unwrap_or(now).max(now);
+        *pace = (*pace).max(now) + HANDSHAKE_INTERVAL;
+        turn
+    }
+
     /// Ends the oldest silent connection, of one address if one is named. False if there is none.
     fn evict(&mut self, address: Option<IpAddr>) -> bool {
         let is_candidate = |id: &&u64| {
@@ -109,6 +135,18 @@ impl Admitted {
     /// Notes that the connection has made a request: from now on it gives way to none.
     pub(super) fn has_spoken(&self) {
         self.admission.table().silent.remove(&self.id);
+    }
+
+    /// Waits until it may begin its handshake.
+    pub(super) async fn wait_for_turn(&self) {
+        tokio::time::sleep_until(self.turn).await;
+    }
+
+    /// Notes that a request of it had no token. One that had many and none that was answered has to go.
+    pub(super) fn refuse(&self) {
+        if self.refused.fetch_add(1, Ordering::Relaxed) + 1 >= REFUSED_MAX {
+            self.evicted.notify_one();
+        }
     }
 
     /// Whether it has made no request yet.
@@ -170,8 +208,33 @@ mod tests {
         assert!(admission.admit(NEAR).is_some());
     }
 
-    #[test]
-    fn one_address_has_its_own_limit_and_loopback_none() {
+    #[tokio::test(start_paused = true)]
+    async fn many_handshakes_of_one_address_wait_for_their_turn_and_others_do_not() {
+        let admission = admission(10_000, 10_000);
+        let begun = Instant::now();
+        let waits = |address: IpAddr| admission.admit(address).unwrap().turn - begun;
+        for _ in 0..=HANDSHAKES_AT_ONCE {
+            assert_eq!(waits(far(1)), Duration::ZERO);
+        }
+        for later in 1..10 {
+            assert_eq!(waits(far(1)), later * HANDSHAKE_INTERVAL);
+        }
+        assert_eq!((waits(far(2)), waits(NEAR)), (Duration::ZERO, Duration::ZERO));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(waits(far(1)), Duration::from_secs(60));
+    }
+
+    #[tokio::test]
+    async fn who_never_shows_a_token_has_to_go() {
+        let admission = admission(9, 9);
+        let connection = admission.admit(NEAR).unwrap();
+        (0..REFUSED_MAX).for_each(|_| connection.refuse());
+        connection.evicted().await;
+        assert!(connection.is_silent());
+    }
+
+    #[tokio::test]
+    async fn one_address_has_its_own_limit_and_loopback_none() {
         let admission = admission(100, 2);
         let admit = |address| {
             let admitted = admission.admit(address);
@@ -188,8 +251,8 @@ mod tests {
         assert!(admission.table().of_address.is_empty() && admission.table().connections.is_empty());
     }
 
-    #[test]
-    fn a_silent_connection_of_another_address_does_not_help() {
+    #[tokio::test]
+    async fn a_silent_connection_of_another_address_does_not_help() {
         let admission = admission(100, 1);
         let (other, own) = (admission.admit(far(1)).unwrap(), admission.admit(far(2)).unwrap());
         own.has_spoken();

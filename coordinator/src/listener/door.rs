@@ -1,13 +1,16 @@
 //! Who is let in: encrypted connections only, and requests whose token allows what they ask for.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, header};
 use sortie_access::{AccessError, Identity, TlsServer, TlsStream, TokenDigest};
-use sortie_core::access::{Role, may_call};
+use sortie_core::access::{Caller, may_call};
 use tokio::net::TcpStream;
 use tonic::Status;
+
+use crate::callers::{Callers, NoCaller};
 
 /// How often the certificate is made anew, long before it expires.
 const RENEW_INTERVAL: Duration = Duration::from_secs(86_400);
@@ -16,13 +19,13 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub(crate) struct Door {
     tls: TlsServer,
-    tokens: Vec<(TokenDigest, Role)>,
+    callers: Arc<Callers>,
 }
 
 impl Door {
-    /// One that proves this identity and knows its tokens.
-    pub(crate) fn new(identity: &Identity) -> Result<Self, AccessError> {
-        Ok(Self { tls: TlsServer::new(identity, now())?, tokens: identity.digests() })
+    /// One that proves this identity, and lets these callers in.
+    pub(crate) fn new(identity: &Identity, callers: Arc<Callers>) -> Result<Self, AccessError> {
+        Ok(Self { tls: TlsServer::new(identity, now())?, callers })
     }
 
     /// Renews the certificate until the task is dropped.
@@ -40,28 +43,26 @@ impl Door {
         self.tls.accept(stream).await
     }
 
-    /// The role of a request's token, if it has one that is known.
-    pub(super) fn role(&self, headers: &HeaderMap) -> Option<Role> {
-        let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
-        let given = TokenDigest::of(given);
-        // All are compared, so that the time says nothing about which one it is.
-        let known = self.tokens.iter().filter(|(digest, _)| digest.matches(&given));
-        known.fold(None, |_, &(_, role)| Some(role))
+    /// Who makes a request, if its token says so.
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, NoCaller> {
+        let given = headers.get(header::AUTHORIZATION).ok_or(NoCaller::Missing)?;
+        let given = given.to_str().ok().and_then(|given| given.strip_prefix("Bearer "));
+        self.callers.of(&TokenDigest::of(given.ok_or(NoCaller::Unknown)?))
     }
+}
 
-    /// Refuses a call that the token does not allow.
-    pub(super) fn check_call(&self, headers: &HeaderMap, path: &str) -> Result<(), Status> {
-        let Some(role) = self.role(headers) else {
-            return Err(Status::unauthenticated(
-                "the coordinator does not know this token; bring a new access file from its machine (`sortie access show`)",
-            ));
-        };
-        if may_call(role, path) {
-            return Ok(());
-        }
-        let call = path.rsplit(['.', '/']).next().unwrap_or_default();
-        Err(Status::permission_denied(format!("a {role}'s token does not allow {call}")))
+/// Refuses a call that its caller may not make.
+pub(super) fn check_call(caller: &Result<Caller, NoCaller>, path: &str) -> Result<(), Status> {
+    let role = match caller {
+        Err(reason) => return Err(Status::unauthenticated(reason.to_string())),
+        Ok(Caller::Anybody) => return Ok(()),
+        Ok(Caller::Holder { role, .. }) => *role,
+    };
+    if may_call(role, path) {
+        return Ok(());
     }
+    let call = path.rsplit(['.', '/']).next().unwrap_or_default();
+    Err(Status::permission_denied(format!("a {role}'s token does not allow {call}")))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a certificate is valid by the clocks of those who check it")]
@@ -72,6 +73,7 @@ fn now() -> SystemTime {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use sortie_core::access::Role;
 
     use super::*;
 
@@ -83,14 +85,14 @@ mod tests {
     #[test]
     fn each_token_has_its_role_and_nothing_else_has_one() {
         let (ours, other) = (Identity::new().unwrap(), Identity::new().unwrap());
-        let door = Door::new(&ours).unwrap();
+        let door = Door::new(&ours, Arc::new(Callers::of_identity(&ours))).unwrap();
         for &role in Role::ALL {
             let token = |identity: &Identity| identity.access(role, Vec::new()).token.reveal().to_owned();
-            let good = with_token(&format!("Bearer {}", token(&ours)));
-            assert_eq!(door.role(&good), Some(role));
+            let good = door.caller(&with_token(&format!("Bearer {}", token(&ours))));
+            assert_eq!(good, Ok(Caller::Holder { name: role.to_string(), role }));
             for call in sortie_core::access::CALLS {
                 let path = format!("/{}/{}", call.service, call.method);
-                let checked = door.check_call(&good, &path);
+                let checked = check_call(&good, &path);
                 assert_eq!(checked.is_ok(), call.roles.contains(&role), "{role} {path}");
                 assert!(checked.is_ok() || checked.unwrap_err().code() == tonic::Code::PermissionDenied);
             }
@@ -100,11 +102,12 @@ mod tests {
                 token(&ours),
                 "Bearer ".to_owned(),
             ] {
-                let refused =
-                    door.check_call(&with_token(&bad), "/sortie.v1.SweepService/Handshake").unwrap_err();
+                let caller = door.caller(&with_token(&bad));
+                assert_eq!(caller, Err(NoCaller::Unknown), "{bad}");
+                let refused = check_call(&caller, "/sortie.v1.SweepService/Handshake").unwrap_err();
                 assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{bad}");
             }
         }
-        assert_eq!(door.role(&HeaderMap::new()), None);
+        assert_eq!(door.caller(&HeaderMap::new()), Err(NoCaller::Missing));
     }
 }

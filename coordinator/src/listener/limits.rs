@@ -27,6 +27,15 @@ pub(super) const BODY_BYTES_FREE: usize = 16 << 10;
 pub(super) const STREAMS_MAX: u32 = 256;
 /// Bytes of a request's head: ours have a path, a token and a few short headers.
 pub(super) const HEAD_BYTES_MAX: u32 = 16 << 10;
+/// Handshakes of one other machine, in the long run: one costs about a millisecond of one core, so that a flood takes a fifth of it. Further ones
+/// wait. Loopback has no such limit, as with connections.
+pub(super) const HANDSHAKE_INTERVAL: Duration = Duration::from_millis(5);
+/// Handshakes of one other machine that need not wait: a node's workers and commands that start together.
+pub(super) const HANDSHAKES_AT_ONCE: u32 = 128;
+/// Machines whose pace is remembered, before those are forgotten that keep it.
+pub(super) const PACES_MAX: usize = 10_000;
+/// Requests without a valid token that one connection makes before it has to go: a program of ours ends at the first.
+pub(super) const REFUSED_MAX: u32 = 32;
 /// Connections whose other end vanished are noticed after about this long.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The pause after the system refused a connection, for want of open files or memory, instead of asking again at once.

@@ -7,6 +7,7 @@ mod body;
 mod door;
 mod http;
 mod limits;
+mod refusals;
 #[cfg(test)]
 mod tests;
 

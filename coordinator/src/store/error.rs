@@ -109,6 +109,23 @@ pub enum StoreError {
     /// No worker was registered under this id.
     #[error("worker {0:?} is not registered")]
     UnknownWorker(String),
+    /// No valid token has this name.
+    #[error("there is no valid token {name:?}; there are: {known}")]
+    UnknownAccessToken {
+        /// The name.
+        name: String,
+        /// The tokens that there are.
+        known: String,
+    },
+    /// A token cannot be stored or ended.
+    #[error("{0}")]
+    Token(String),
+    /// Another process has the id.
+    #[error("another process registered as worker {0:?}")]
+    OtherWorker(String),
+    /// Another worker leased it.
+    #[error("attempt {0} is another worker's")]
+    NotYours(AttemptToken),
     /// No attempt has this token.
     #[error("there is no such attempt")]
     UnknownToken(AttemptToken),

@@ -4,6 +4,7 @@
 //! `attempts` (reports and ends), `claims` (assigning trials), `admin` (what users do), `backend` (the interface below all decisions),
 //! `sql` (both real databases), `memory` (the model), `simulation` (tests of everything above on the model).
 
+mod access;
 mod admin;
 mod attempts;
 mod backend;
@@ -23,6 +24,7 @@ mod sql;
 mod types;
 mod writer;
 
+pub use access::{AccessToken, AuditEntry, Deed, NewToken, TokenState};
 pub use database_url::{BadDatabaseUrl, DatabaseUrl};
 pub use error::StoreError;
 pub use handle::{Backup, Certificate, Store, Verified};

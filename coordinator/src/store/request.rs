@@ -1,6 +1,7 @@
 //! Requests of workers, which share transactions. Each carries the reply that its caller waits for, so that no request can get a reply of
 //! another kind.
 
+use sortie_access::TokenDigest;
 use sortie_core::job::Outcome;
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{AttemptHeartbeat, Batch, Completion};
@@ -60,27 +61,32 @@ impl<T> Reply<T> {
     }
 }
 
+/// The id of a worker, with the digest of the secret that shows that it is that worker.
+pub(crate) type WorkerName = (String, TokenDigest);
+
 /// A request. All of them can share a transaction.
 #[derive(Debug)]
 pub(crate) enum Request {
     Claim(PendingClaim),
     /// Answered by the tokens that no longer hold their trial.
     Heartbeat {
-        worker: String,
+        worker: WorkerName,
         attempts: Vec<AttemptHeartbeat>,
         reply: Reply<Vec<AttemptToken>>,
     },
     Report {
+        secret: TokenDigest,
         token: AttemptToken,
         batch: Batch,
         reply: Reply<()>,
     },
     Complete {
+        secret: TokenDigest,
         completion: Completion,
         reply: Reply<()>,
     },
     Leave {
-        worker: String,
+        worker: WorkerName,
         reply: Reply<()>,
     },
     /// Ends leases that ran out, unless its turn comes later than `by`. Answered by how many it ended; none if it was too late.

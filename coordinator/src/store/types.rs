@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
 use sortie_core::artifact::Artifact;
 use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keep::LackingTrials;
@@ -36,6 +37,8 @@ pub struct Worker {
     pub software: String,
     /// Where its artifacts go, once it has found out.
     pub checkpoints: Option<ArtifactLocation>,
+    /// Of the secret that the process made for itself: by it later requests show that they are its own.
+    pub secret: TokenDigest,
 }
 
 /// Where a worker's artifacts go.
@@ -53,6 +56,8 @@ sortie_core::named!(ArtifactLocation, "place of checkpoints", { Shared => "share
 pub struct Claim {
     /// Who asks.
     pub worker_id: String,
+    /// Of its secret.
+    pub secret: TokenDigest,
     /// At most this many trials.
     pub count_max: u32,
     /// Only trials of this sweep.

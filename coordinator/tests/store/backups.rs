@@ -106,8 +106,8 @@ async fn busy(database: Database) -> (Fixture, Vec<AttemptToken>) {
     f.complete_with(tokens[0], odd_batch(), Outcome::Succeeded).await.unwrap();
     f.fail(tokens[1], ErrorClass::Transient).await;
     f.fail(tokens[2], ErrorClass::Machine).await;
-    f.store.report(tokens[3], batch(1, vec![evaluation("cartoon", 3, 7)])).await.unwrap();
-    f.store.heartbeat("w1", vec![AttemptHeartbeat::at(tokens[4], 9)]).await.unwrap();
+    f.store.report(secret(), tokens[3], batch(1, vec![evaluation("cartoon", 3, 7)])).await.unwrap();
+    f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(tokens[4], 9)]).await.unwrap();
     (f, tokens)
 }
 
@@ -192,10 +192,10 @@ async fn attempts_that_ran_are_lost_and_no_token_is_issued_twice() {
         let far = AttemptToken(later[1].0 + (1 << 48));
         assert!(claimed.iter().all(|lease| lease.token > far), "{claimed:?} {later:?}");
         for token in &tokens[3..] {
-            assert!(is_stale(&store.report(*token, batch(2, Vec::new())).await), "{token}");
+            assert!(is_stale(&store.report(secret(), *token, batch(2, Vec::new())).await), "{token}");
         }
         for token in later {
-            let refused = store.report(token, batch(1, Vec::new())).await;
+            let refused = store.report(secret(), token, batch(1, Vec::new())).await;
             assert!(matches!(refused, Err(StoreError::UnknownToken(_))), "{refused:?}");
         }
         let mut notes = Vec::new();
@@ -229,7 +229,7 @@ async fn a_backup_under_load_is_one_moment_of_the_database() {
                             return;
                         }
                         for lease in leases {
-                            f.store.complete(completion(lease.token)).await.unwrap();
+                            f.store.complete(secret(), completion(lease.token)).await.unwrap();
                         }
                     }
                 })

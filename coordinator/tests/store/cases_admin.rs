@@ -13,15 +13,18 @@ use crate::fixture::*;
 pub async fn a_cancelled_attempt_is_stale_and_writes_nothing(f: Fixture) {
     f.submit(SWEEP).await;
     let (runs, expired) = (f.claim_one().await, f.claim_one().await);
-    f.store.report(runs.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
+    f.store.report(secret(), runs.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
     f.pass(10);
-    f.store.heartbeat("w1", vec![AttemptHeartbeat::at(runs.token, 1)]).await.unwrap();
+    f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(runs.token, 1)]).await.unwrap();
     assert_eq!(f.store.reap().await.unwrap(), 1);
     assert_eq!(f.cancel("").await, 4);
     assert_eq!(f.count(StateName::Cancelled).await, 4);
     for token in [runs.token, expired.token] {
-        assert_eq!(f.store.heartbeat("w1", vec![AttemptHeartbeat::at(token, 2)]).await.unwrap(), [token]);
-        assert!(is_stale(&f.store.report(token, batch(2, vec![evaluation("sketch", 1, 1)])).await));
+        assert_eq!(
+            f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(token, 2)]).await.unwrap(),
+            [token]
+        );
+        assert!(is_stale(&f.store.report(secret(), token, batch(2, vec![evaluation("sketch", 1, 1)])).await));
         assert!(is_stale(&f.complete(token, Outcome::Succeeded).await));
         assert!(is_stale(&f.complete(token, failed(ErrorClass::Transient)).await));
     }
@@ -75,6 +78,7 @@ pub async fn a_user_action_reaches_every_page(f: Fixture) {
     assert_eq!(
         f.store
             .heartbeat(
+                secret(),
                 "w1",
                 vec![AttemptHeartbeat::at(leases[0].token, 1), AttemptHeartbeat::at(leases[1].token, 1)]
             )

@@ -54,6 +54,7 @@ pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) 
     let all = (1..=5).map(|step| checkpoint(step, &keys[step as usize - 1]));
     f.store
         .report(
+            secret(),
             first,
             left(
                 1,
@@ -63,7 +64,7 @@ pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) 
         )
         .await
         .unwrap();
-    f.store.report(other, left(1, vec![checkpoint(9, "checkpoints/b/9")])).await.unwrap();
+    f.store.report(secret(), other, left(1, vec![checkpoint(9, "checkpoints/b/9")])).await.unwrap();
     f.fail(first, ErrorClass::Preempted).await;
     let second = f.claim_one().await;
     assert_eq!(second.spec_hash, leases[0].spec_hash);
@@ -74,6 +75,7 @@ pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) 
     assert_eq!(second.checkpoints[0].digest, format!("{:064x}", 5));
     f.store
         .report(
+            secret(),
             second.token,
             left(1, vec![checkpoint(5, "checkpoints/a/5-again"), checkpoint(8, "checkpoints/a/8")]),
         )
@@ -92,7 +94,7 @@ pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) 
 pub async fn another_sweeps_checkpoints_are_not_offered(f: Fixture) {
     f.submit(SWEEP).await;
     let first = f.claim_one().await;
-    f.store.report(first.token, left(1, vec![checkpoint(3, "checkpoints/a/3")])).await.unwrap();
+    f.store.report(secret(), first.token, left(1, vec![checkpoint(3, "checkpoints/a/3")])).await.unwrap();
     f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
     let again = f.claim(8).await;
     let same =
@@ -112,7 +114,7 @@ pub async fn artifacts_reported_again_are_stored_once_and_of_two_the_first_count
         vec![logits.clone(), Artifact { bytes: 8, ..logits.clone() }, checkpoint(3, "checkpoints/a/3")],
     );
     for _ in 0..2 {
-        f.store.report(lease.token, first.clone()).await.unwrap();
+        f.store.report(secret(), lease.token, first.clone()).await.unwrap();
     }
     let id = lease.spec_hash.to_string();
     assert_eq!(f.store.artifacts(&id).await.unwrap().artifacts.len(), 2);
@@ -141,7 +143,7 @@ pub async fn an_artifact_that_leads_elsewhere_is_refused(f: Fixture) {
         (Artifact { bytes: u64::MAX, ..right.clone() }, "bytes"),
         (Artifact { step: 21, ..right.clone() }, "step 21"),
     ] {
-        let refused = f.store.report(token, left(1, vec![right.clone(), wrong])).await;
+        let refused = f.store.report(secret(), token, left(1, vec![right.clone(), wrong])).await;
         assert!(
             matches!(&refused, Err(StoreError::Foreign { what, .. }) if what.contains(part)),
             "{refused:?}"
@@ -153,10 +155,10 @@ pub async fn an_artifact_that_leads_elsewhere_is_refused(f: Fixture) {
         ..Batch::default()
     };
     for wrong in [resumed(0, 3), resumed(token.0, 3), resumed(token.0 + 1, 3), resumed(token.0 - 1, 21)] {
-        let refused = f.store.report(token, wrong).await;
+        let refused = f.store.report(secret(), token, wrong).await;
         assert!(matches!(refused, Err(StoreError::Foreign { .. })), "{refused:?}");
     }
-    f.store.report(token, left(1, vec![right])).await.unwrap();
+    f.store.report(secret(), token, left(1, vec![right])).await.unwrap();
 }
 
 pub async fn a_history_shows_where_an_attempt_took_up_anothers_work(f: Fixture) {
@@ -166,13 +168,13 @@ pub async fn a_history_shows_where_an_attempt_took_up_anothers_work(f: Fixture) 
     let second = f.claim_one().await;
     let resumed = |exact| Some(Resumed { token: first.token, step: 12, exact });
     f.store
-        .report(second.token, Batch { sequence: 1, resumed: resumed(true), ..Batch::default() })
+        .report(secret(), second.token, Batch { sequence: 1, resumed: resumed(true), ..Batch::default() })
         .await
         .unwrap();
     f.fail(second.token, ErrorClass::Preempted).await;
     let third = f.claim_one().await;
     f.store
-        .report(third.token, Batch { sequence: 1, resumed: resumed(false), ..Batch::default() })
+        .report(secret(), third.token, Batch { sequence: 1, resumed: resumed(false), ..Batch::default() })
         .await
         .unwrap();
     let reported = events(&f, &first.spec_hash.to_string()).await;
@@ -216,7 +218,7 @@ pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
         (in_parts(on("cpu")), vec![row("sketch", 0, 9, 0.5)], None),
     ] {
         let first = f.claim_one().await;
-        f.store.report(first.token, reported(on("cpu"), before.clone())).await.unwrap();
+        f.store.report(secret(), first.token, reported(on("cpu"), before.clone())).await.unwrap();
         f.fail(first.token, ErrorClass::Preempted).await;
         let second = f.claim_one().await;
         assert_eq!(second.spec_hash, first.spec_hash);
@@ -245,7 +247,7 @@ pub async fn machines_may_differ(f: Fixture) {
         evaluations: vec![evaluation("sketch", 0, correct)],
         ..Batch::default()
     };
-    f.store.report(first.token, reported(1)).await.unwrap();
+    f.store.report(secret(), first.token, reported(1)).await.unwrap();
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_as("w2", 1).await.leases.remove(0);
     f.complete_with(second.token, reported(2), Outcome::Succeeded).await.unwrap();
@@ -266,7 +268,7 @@ pub async fn a_history_shows_what_every_attempt_ran(f: Fixture) {
             ..Code::default()
         };
         let fingerprint = Some(Fingerprint { code: Some(Box::new(code)), ..Fingerprint::default() });
-        f.store.report(lease.token, Batch { fingerprint, ..left(1, Vec::new()) }).await.unwrap();
+        f.store.report(secret(), lease.token, Batch { fingerprint, ..left(1, Vec::new()) }).await.unwrap();
         f.fail(lease.token, ErrorClass::Preempted).await;
         trial = lease.spec_hash.to_string();
     }
@@ -297,7 +299,7 @@ async fn handed_back(f: &Fixture, place: ArtifactLocation) -> sortie_core::trial
     }
     f.submit(SWEEP).await;
     let first = f.claim_one().await;
-    f.store.report(first.token, left(1, vec![checkpoint(3, "checkpoints/a/3")])).await.unwrap();
+    f.store.report(secret(), first.token, left(1, vec![checkpoint(3, "checkpoints/a/3")])).await.unwrap();
     f.fail(first.token, ErrorClass::Preempted).await;
     first.spec_hash
 }
@@ -311,7 +313,7 @@ pub async fn a_trial_goes_back_to_the_machine_whose_disk_has_its_checkpoints(f: 
     assert_eq!((again.spec_hash, again.attempt, again.checkpoints.len()), (trial, 2, 1));
     // Where that machine is gone, another one gets it, and so it does when it failed there.
     f.fail(again.token, ErrorClass::Preempted).await;
-    f.store.leave("w1").await.unwrap();
+    f.store.leave(secret(), "w1").await.unwrap();
     let elsewhere = f.claim_as("w2", 1).await.leases.remove(0);
     assert_eq!((elsewhere.spec_hash, elsewhere.attempt), (trial, 3));
     f.fail(elsewhere.token, ErrorClass::Preempted).await;
@@ -331,7 +333,7 @@ pub async fn after_some_minutes_any_machine_gets_it(f: Fixture) {
     assert!(!is_there(&f.claim_as("w2", 9).await.leases));
     f.pass(601);
     // Its machine is still there.
-    f.store.heartbeat("w1", Vec::new()).await.unwrap();
+    f.store.heartbeat(secret(), "w1", Vec::new()).await.unwrap();
     assert!(is_there(&f.claim_as("w2", 9).await.leases));
 }
 

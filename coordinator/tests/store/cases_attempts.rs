@@ -19,14 +19,18 @@ pub async fn a_stale_attempt_writes_nothing(f: Fixture) {
     f.pass(1);
     assert_eq!(
         f.store
-            .heartbeat("w1", vec![AttemptHeartbeat::at(old.token, 5), AttemptHeartbeat::at(new.token, 1)])
+            .heartbeat(
+                secret(),
+                "w1",
+                vec![AttemptHeartbeat::at(old.token, 5), AttemptHeartbeat::at(new.token, 1)]
+            )
             .await
             .unwrap(),
         [old.token]
     );
     let late = batch(1, vec![evaluation("sketch", 0, 9)]);
     for _ in 0..2 {
-        assert!(is_stale(&f.store.report(old.token, late.clone()).await));
+        assert!(is_stale(&f.store.report(secret(), old.token, late.clone()).await));
         assert!(is_stale(&f.complete_with(old.token, late.clone(), Outcome::Succeeded).await));
         assert!(is_stale(&f.complete(old.token, failed(ErrorClass::BadData)).await));
     }
@@ -48,7 +52,13 @@ pub async fn an_expired_lease_that_nobody_took_comes_back_to_life(f: Fixture) {
     assert_eq!(f.store.reap().await.unwrap(), 0);
     assert_eq!(f.count(StateName::Running).await, 0);
     f.pass(1);
-    assert!(f.store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, 3)]).await.unwrap().is_empty());
+    assert!(
+        f.store
+            .heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(lease.token, 3)])
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(f.count(StateName::Running).await, 1);
     // A revived lease is as long as any other.
     f.pass(9);
@@ -68,7 +78,7 @@ pub async fn what_comes_back_to_life_in_the_moment_of_a_claim_has_one_holder(f: 
     // They arrive together: either may come first.
     let beats = vec![AttemptHeartbeat::at(leases[0].token, 1)];
     let (lost, claimed) =
-        tokio::join!(f.store.heartbeat("w1", beats), f.store.claim(claim("w1", 4), Duration::ZERO));
+        tokio::join!(f.store.heartbeat(secret(), "w1", beats), f.store.claim(claim("w1", 4), Duration::ZERO));
     let trials: Vec<_> = claimed.unwrap().leases.iter().map(|lease| lease.spec_hash).collect();
     let kept = lost.unwrap().is_empty();
     assert_eq!((kept, trials.len()), (!trials.contains(&leases[0].spec_hash), if kept { 3 } else { 4 }));
@@ -82,7 +92,7 @@ pub async fn a_report_revives_a_lease_and_so_does_an_end(f: Fixture) {
     let (reports, ends) = (f.claim_one().await, f.claim_one().await);
     f.pass(10);
     assert_eq!(f.store.reap().await.unwrap(), 2);
-    f.store.report(reports.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
+    f.store.report(secret(), reports.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
     f.complete_with(ends.token, batch(1, vec![]), Outcome::Succeeded).await.unwrap();
     assert_eq!((f.count(StateName::Running).await, f.count(StateName::Succeeded).await), (1, 1));
     // A lease that ended is no failure once its attempt has a result.
@@ -106,9 +116,9 @@ pub async fn an_end_reported_again_is_stored_once(f: Fixture) {
         let line = f.store.history(&lease.spec_hash.to_string()).await.unwrap();
         assert_eq!((line.line.state.as_str(), line.events.len()), (end, 2), "{outcome:?}");
         // Only an end may be repeated: every other report comes too late.
-        assert!(is_stale(&f.store.report(lease.token, batch(2, vec![])).await), "{outcome:?}");
+        assert!(is_stale(&f.store.report(secret(), lease.token, batch(2, vec![])).await), "{outcome:?}");
         assert_eq!(
-            f.store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, 9)]).await.unwrap(),
+            f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(lease.token, 9)]).await.unwrap(),
             [lease.token]
         );
     }
@@ -238,7 +248,7 @@ pub async fn a_restarted_coordinator_knows_everything_and_gives_attempts_time_to
     let f = f.restart().await;
     f.pass(1);
     assert_eq!(f.store.reap().await.unwrap(), 0);
-    f.store.report(writes.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
+    f.store.report(secret(), writes.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
     f.pass(9);
     assert_eq!(f.store.reap().await.unwrap(), 1, "one lease of time, no more");
     f.succeed(writes.token).await;

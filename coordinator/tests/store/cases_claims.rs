@@ -142,7 +142,7 @@ pub async fn a_worker_learns_what_keeps_it_from_trials_that_wait(f: Fixture) {
 }
 
 pub async fn a_worker_that_is_registered_again_is_the_same(f: Fixture) {
-    f.store.leave("w1").await.unwrap();
+    f.store.leave(secret(), "w1").await.unwrap();
     f.pass(5);
     f.store.register(&worker("w1")).await.unwrap();
     let line = f.store.workers(true).await.unwrap();
@@ -254,7 +254,7 @@ pub async fn a_claim_dropped_at_any_moment_keeps_no_trial(f: Fixture) {
         }
         drop(asking);
         // Said after the claim, so answered after the writer has looked at it.
-        f.store.heartbeat("w1", Vec::new()).await.unwrap();
+        f.store.heartbeat(secret(), "w1", Vec::new()).await.unwrap();
         within(async {
             while f.count(StateName::Running).await > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -271,7 +271,13 @@ pub async fn a_paused_or_cancelled_sweep_assigns_nothing_and_lets_run_what_runs(
     f.act("first", SweepAction::Pause).await;
     assert_eq!(f.status("first").await.state, SweepState::Paused);
     assert_eq!(f.claim(1).await, []);
-    assert!(f.store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, 1)]).await.unwrap().is_empty());
+    assert!(
+        f.store
+            .heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(lease.token, 1)])
+            .await
+            .unwrap()
+            .is_empty()
+    );
     f.succeed(lease.token).await;
     f.cancel("").await;
     assert_eq!(f.status("first").await.state, SweepState::Cancelled);

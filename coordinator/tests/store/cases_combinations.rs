@@ -9,7 +9,7 @@ use sortie_core::lease::{Batch, Lease};
 use sortie_core::metrics::Method;
 use sortie_core::trial::SpecHash;
 
-use crate::fixture::{Fixture, SWEEP, T0, filter, within, worker};
+use crate::fixture::{Fixture, SWEEP, T0, filter, secret, within, worker};
 
 /// Eight trials of the grid and, for each domain and dropout rate, the ensemble of its two seeds.
 fn sweep() -> String {
@@ -193,7 +193,7 @@ pub async fn a_combination_goes_to_the_machine_whose_disk_has_the_most_of_its_me
     combined.extend(f.claim_as("w1", 1).await.leases);
     assert_eq!(combined.len(), 2);
     // Where that machine is gone, another one gets the rest.
-    f.store.leave("w1").await.unwrap();
+    f.store.leave(secret(), "w1").await.unwrap();
     combined.extend(f.claim_as("w2", 64).await.leases);
     assert!(combined.len() >= 4 && combined.iter().all(|lease| lease.members.len() == 3));
 }

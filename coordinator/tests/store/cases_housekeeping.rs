@@ -209,9 +209,12 @@ pub async fn a_worker_that_still_runs_a_trial_of_a_deleted_sweep_is_refused(f: F
     f.store.reap().await.unwrap();
     f.store.delete("first", false).await.unwrap();
     for Lease { token, .. } in [cancelled, lost] {
-        assert_eq!(f.store.heartbeat("w1", vec![AttemptHeartbeat::at(token, 1)]).await.unwrap(), [token]);
+        assert_eq!(
+            f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(token, 1)]).await.unwrap(),
+            [token]
+        );
         for error in [
-            f.store.report(token, batch(1, Vec::new())).await.unwrap_err(),
+            f.store.report(secret(), token, batch(1, Vec::new())).await.unwrap_err(),
             f.complete(token, Outcome::Succeeded).await.unwrap_err(),
             f.complete(token, failed(ErrorClass::Transient)).await.unwrap_err(),
         ] {

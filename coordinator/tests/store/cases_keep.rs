@@ -240,7 +240,7 @@ pub async fn checkpoints_from_before_the_result_are_not_offered(f: Fixture) {
     let again = f.claim_one().await;
     assert_eq!((again.spec_hash, again.checkpoints.len()), (lease.spec_hash, 0));
     let own = Batch { artifacts: vec![checkpoint(6)], ..batch(1, Vec::new()) };
-    f.store.report(again.token, own).await.unwrap();
+    f.store.report(secret(), again.token, own).await.unwrap();
     f.fail(again.token, ErrorClass::Preempted).await;
     let third = f.claim_one().await;
     let offered: Vec<_> = third.checkpoints.iter().map(|offered| (offered.token, offered.step)).collect();
@@ -258,10 +258,10 @@ pub async fn an_attempt_that_begins_anew_says_so(f: Fixture) {
         ..batch(sequence, vec![evaluation("sketch", 5, 3)])
     };
     let first = f.claim_one().await;
-    f.store.report(first.token, trained(1)).await.unwrap();
+    f.store.report(secret(), first.token, trained(1)).await.unwrap();
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_one().await;
-    f.store.report(second.token, trained(1)).await.unwrap();
+    f.store.report(secret(), second.token, trained(1)).await.unwrap();
     let events = f.store.history(&first.spec_hash.to_string()).await.unwrap().events;
     let what: Vec<&str> = events.iter().map(|event| event.what.as_str()).collect();
     assert_eq!(what, ["started", "preempted", "started", "restarted"]);

@@ -56,10 +56,10 @@ pub async fn the_last_fit_machine_is_never_quarantined_for_unknown_faults(f: Fix
     for gone in ["w2", "w3"] {
         f.store.register(&worker(gone)).await.unwrap();
     }
-    f.store.leave("w2").await.unwrap();
+    f.store.leave(secret(), "w2").await.unwrap();
     // w3 is not heard from for longer than anybody waits.
     f.pass(41);
-    f.store.heartbeat("w1", Vec::new()).await.unwrap();
+    f.store.heartbeat(secret(), "w1", Vec::new()).await.unwrap();
     let still = fail_on(&f, "w1", 9).await;
     assert_eq!((still.leases.len(), still.quarantined.as_str()), (1, ""));
 }
@@ -163,7 +163,7 @@ pub async fn a_trial_that_failed_on_one_machine_goes_to_another(f: Fixture) {
     // Where no other machine is left, it is tried on the same one again.
     f.retry("", None).await;
     let again = f.claim_as("w2", 1).await.leases.remove(0);
-    f.store.leave("w1").await.unwrap();
+    f.store.leave(secret(), "w1").await.unwrap();
     f.fail(again.token, ErrorClass::BadData).await;
     let again = f.claim_as("w2", 1).await.leases.remove(0);
     f.fail(again.token, ErrorClass::BadData).await;
@@ -206,9 +206,9 @@ pub async fn trials_that_no_machine_may_run_wait_and_say_why(f: Fixture) {
     assert_eq!((pacs.held_up, pacs.faults), (None, vec![against.to_owned()]));
     let elsewhere = SWEEP.replace("PACS", "VLCS").replace("[\"photo\", \"sketch\"]", "\"each\"");
     assert_eq!(outlook(&elsewhere).await.faults, [""; 0]);
-    f.store.leave("w2").await.unwrap();
+    f.store.leave(secret(), "w2").await.unwrap();
     assert!(f.status("first").await.held_up.unwrap().stuck);
-    f.store.leave("w1").await.unwrap();
+    f.store.leave(secret(), "w1").await.unwrap();
     assert!(f.status("first").await.held_up.unwrap().stuck, "it ended, and nobody else is there");
     assert_eq!(outlook(SWEEP).await.faults, [""; 0]);
     assert_eq!(f.status("runs").await.held_up.unwrap().reason, "no worker is there");
@@ -230,7 +230,7 @@ pub async fn combinations_over_several_machines_own_disks_are_warned_of(f: Fixtu
         "{lines:?}"
     );
     assert_eq!(warnings(SWEEP).await, [""; 0]);
-    f.store.leave("w4").await.unwrap();
+    f.store.leave(secret(), "w4").await.unwrap();
     assert_eq!(warnings(&combined).await, [""; 0]);
 }
 
@@ -280,7 +280,7 @@ pub async fn a_worker_looks_for_what_trials_need_before_it_gets_one(f: Fixture) 
     f.store.claim(looked("w1", lacking()), Duration::ZERO).await.unwrap();
     // When that is over, no trial is tried.
     f.pass(601);
-    f.store.heartbeat("w1", Vec::new()).await.unwrap();
+    f.store.heartbeat(secret(), "w1", Vec::new()).await.unwrap();
     let still = f.store.claim(looked("w1", lacking()), Duration::ZERO).await.unwrap();
     assert_eq!((still.leases.len(), still.quarantined.as_str()), (0, quarantined));
     f.store.register(&worker("w2")).await.unwrap();

@@ -106,7 +106,7 @@ pub async fn the_columns_are_alike_everywhere_and_documented(f: Fixture) {
 pub async fn trials_are_shown_with_the_attempt_that_counts(f: Fixture) {
     busy(&f).await;
     let running = f.claim_one().await;
-    f.store.heartbeat("w1", vec![AttemptHeartbeat::at(running.token, 7)]).await.unwrap();
+    f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(running.token, 7)]).await.unwrap();
     f.fail(f.claim_one().await.token, ErrorClass::Transient).await;
     f.submit_with(&SWEEP.replace("\"first\"", "\"second\""), SubmitOptions::default()).await;
     let columns = "sweep, held_out, seed, dropout, lr, head_lr_factor, combine, members, state, attempts, step, started_ms, ended_ms, worker, \

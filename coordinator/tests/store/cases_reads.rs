@@ -21,6 +21,7 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
     f.fail(first.next().unwrap(), ErrorClass::Transient).await;
     f.store
         .heartbeat(
+            secret(),
             "w1",
             vec![
                 AttemptHeartbeat::at(first.next().unwrap(), 7),
@@ -60,11 +61,11 @@ pub async fn progress_never_goes_backwards(f: Fixture) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
     for (reported, expected) in [(5, 5), (9, 9), (3, 9)] {
-        f.store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, reported)]).await.unwrap();
+        f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(lease.token, reported)]).await.unwrap();
         assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].step, expected);
     }
     // Reports bring it too, for a short attempt may end before its first heartbeat.
-    f.store.report(lease.token, batch(1, vec![evaluation("sketch", 12, 3)])).await.unwrap();
+    f.store.report(secret(), lease.token, batch(1, vec![evaluation("sketch", 12, 3)])).await.unwrap();
     assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].step, 12);
 }
 
@@ -80,12 +81,15 @@ pub async fn what_comes_before_the_first_step_is_shown(f: Fixture) {
         (status.running, status.preparing, status.preparation)
     };
     assert_eq!(shown().await, (2, 0, None));
-    f.store.heartbeat("w1", vec![prepares(&leases[0], 4), prepares(&leases[1], 300)]).await.unwrap();
+    f.store
+        .heartbeat(secret(), "w1", vec![prepares(&leases[0], 4), prepares(&leases[1], 300)])
+        .await
+        .unwrap();
     // Of several, the first by its text.
     assert_eq!(shown().await, (2, 2, Some("decoding , 300 of 1244 images".to_owned())));
     let history = f.store.history(&leases[0].spec_hash.to_string()).await.unwrap();
     assert!(history.events[0].detail.ends_with(", decoding , 4 of 1244 images"), "{:?}", history.events);
-    f.store.heartbeat("w1", vec![AttemptHeartbeat::at(leases[1].token, 1)]).await.unwrap();
+    f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(leases[1].token, 1)]).await.unwrap();
     assert_eq!(shown().await, (2, 1, Some("decoding , 4 of 1244 images".to_owned())));
     f.complete(leases[0].token, Outcome::Succeeded).await.unwrap();
     assert_eq!(shown().await, (1, 0, None));
@@ -171,9 +175,9 @@ pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
     let fingerprint = Fingerprint { device: "GPU of 1990".into(), ..Fingerprint::default() };
     let reported =
         sortie_core::lease::Batch { sequence: 1, fingerprint: Some(fingerprint), ..Default::default() };
-    f.store.report(first.token, reported).await.unwrap();
+    f.store.report(secret(), first.token, reported).await.unwrap();
     f.pass(2);
-    f.store.heartbeat("w1", vec![AttemptHeartbeat::at(first.token, 6)]).await.unwrap();
+    f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(first.token, 6)]).await.unwrap();
     f.fail(first.token, ErrorClass::Transient).await;
     f.pass(1);
     f.retry("", None).await;
@@ -216,7 +220,7 @@ pub async fn workers_are_listed_with_what_they_run(f: Fixture) {
     f.claim_as("w2", 1).await;
     f.pass(700);
     f.store.register(&worker("w3")).await.unwrap();
-    f.store.leave("w3").await.unwrap();
+    f.store.leave(secret(), "w3").await.unwrap();
     let lately = f.store.workers(false).await.unwrap();
     assert_eq!(lately.iter().map(|line| line.worker.id.as_str()).collect::<Vec<_>>(), ["w2", "w3"]);
     assert_eq!(

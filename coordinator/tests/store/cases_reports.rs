@@ -27,10 +27,10 @@ pub async fn reports_are_numbered_and_repeats_are_stored_once(f: Fixture) {
     f.submit(SWEEP).await;
     let token = f.claim_one().await.token;
     let first = batch(1, vec![evaluation("sketch", 0, 1)]);
-    f.store.report(token, first.clone()).await.unwrap();
-    f.store.report(token, first.clone()).await.unwrap();
+    f.store.report(secret(), token, first.clone()).await.unwrap();
+    f.store.report(secret(), token, first.clone()).await.unwrap();
     for early in [
-        f.store.report(token, batch(3, vec![])).await,
+        f.store.report(secret(), token, batch(3, vec![])).await,
         f.complete_with(token, batch(3, vec![]), Outcome::Succeeded).await,
     ] {
         assert!(matches!(early, Err(StoreError::Gap { expected: 2, got: 3, .. })), "{early:?}");
@@ -41,14 +41,14 @@ pub async fn reports_are_numbered_and_repeats_are_stored_once(f: Fixture) {
         f.complete_with(token, last.clone(), Outcome::Succeeded).await.unwrap();
     }
     assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1), evaluation("sketch", 20, 2)]);
-    let unknown = f.store.report(AttemptToken(99), first).await.unwrap_err();
+    let unknown = f.store.report(secret(), AttemptToken(99), first).await.unwrap_err();
     assert_eq!(unknown.to_string(), "there is no such attempt");
     assert_eq!(
         f.complete(AttemptToken(99), Outcome::Succeeded).await.unwrap_err().to_string(),
         "there is no such attempt"
     );
     assert_eq!(
-        f.store.heartbeat("w1", vec![AttemptHeartbeat::at(AttemptToken(99), 0)]).await.unwrap(),
+        f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(AttemptToken(99), 0)]).await.unwrap(),
         [AttemptToken(99)]
     );
 }
@@ -59,12 +59,12 @@ pub async fn a_batch_repeated_together_with_the_next_is_stored_once(f: Fixture) 
     let first = batch(1, vec![evaluation("sketch", 0, 1)]);
     // They share a transaction.
     let parts = [first.clone(), first.clone(), batch(2, vec![evaluation("sketch", 1, 2)]), first]
-        .map(|batch| f.store.report(token, batch));
+        .map(|batch| f.store.report(secret(), token, batch));
     for answer in futures::future::join_all(parts).await {
         answer.unwrap();
     }
     // Whatever it holds now: that number was used. The next one is still the next one.
-    f.store.report(token, batch(1, vec![evaluation("sketch", 9, 9)])).await.unwrap();
+    f.store.report(secret(), token, batch(1, vec![evaluation("sketch", 9, 9)])).await.unwrap();
     f.complete_with(token, batch(3, vec![]), Outcome::Succeeded).await.unwrap();
     assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1), evaluation("sketch", 1, 2)]);
 }
@@ -159,7 +159,7 @@ pub async fn of_two_rows_about_the_same_thing_the_first_counts(f: Fixture) {
     f.submit(SWEEP).await;
     let token = f.claim_one().await.token;
     f.store
-        .report(token, batch(1, vec![evaluation("sketch", 0, 1), evaluation("sketch", 0, 2)]))
+        .report(secret(), token, batch(1, vec![evaluation("sketch", 0, 1), evaluation("sketch", 0, 2)]))
         .await
         .unwrap();
     let other_split = Evaluation { split: SplitName::In, ..evaluation("sketch", 0, 4) };
@@ -221,7 +221,7 @@ pub async fn what_a_trial_does_not_evaluate_is_refused(f: Fixture) {
     ];
     for (batch, what) in cases {
         for answer in [
-            f.store.report(token, batch.clone()).await,
+            f.store.report(secret(), token, batch.clone()).await,
             f.complete_with(token, batch, Outcome::Succeeded).await,
         ] {
             let error = answer.unwrap_err();
@@ -243,7 +243,7 @@ pub async fn a_command_may_report_any_domain_that_has_a_plain_name(f: Fixture) {
     assert_eq!(f.claim(1).await, [], "w1 lets no sweep run programs");
     let token = f.claim_as("w2", 1).await.leases.remove(0).token;
     for bad in ["", "a\u{7}", &"x".repeat(201)] {
-        let answer = f.store.report(token, batch(1, vec![evaluation(bad, 0, 1)])).await;
+        let answer = f.store.report(secret(), token, batch(1, vec![evaluation(bad, 0, 1)])).await;
         assert!(matches!(answer, Err(StoreError::Foreign { .. })), "{bad}: {answer:?}");
     }
     let rows = vec![evaluation("moon", 1_000_000, 1), evaluation("rock+water", 1_000_000, 1)];
@@ -284,7 +284,7 @@ pub async fn notes_about_an_attempts_output_are_part_of_its_history(f: Fixture) 
     let noted = Batch { notes, ..batch(1, vec![evaluation("sketch", 0, 3)]) };
     // Repeated, they are noted once.
     f.pass(1);
-    f.store.report(lease.token, noted.clone()).await.unwrap();
+    f.store.report(secret(), lease.token, noted.clone()).await.unwrap();
     f.pass(1);
     f.complete_with(lease.token, noted, Outcome::Succeeded).await.unwrap();
     let events = f.store.history(&lease.spec_hash.to_string()).await.unwrap().events;
@@ -312,8 +312,8 @@ pub async fn absurd_numbers_and_texts_hurt_nobody_else(f: Fixture) {
     let message = Outcome::Failed { class: ErrorClass::BadConfig, message };
     // They share a transaction with requests that are in order.
     let (heartbeat, report, end, claim, fine) = tokio::join!(
-        f.store.heartbeat("w1", vec![AttemptHeartbeat::at(leases[0].token, u64::MAX)]),
-        f.store.report(leases[1].token, odd),
+        f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(leases[0].token, u64::MAX)]),
+        f.store.report(secret(), leases[1].token, odd),
         f.complete(leases[2].token, message),
         f.store.claim(claim("w\0", 1), std::time::Duration::ZERO),
         f.complete_with(leases[3].token, batch(1, vec![evaluation("photo", 0, 1)]), Outcome::Succeeded),
@@ -347,13 +347,13 @@ pub async fn other_data_under_the_same_name_is_the_machines_fault(f: Fixture) {
     f.submit(&large_sweep(2)).await;
     let mut leases = f.claim(5).await.into_iter();
     let (first, concurrent) = (leases.next().unwrap().token, leases.next().unwrap().token);
-    f.store.report(first, reported("a", "w")).await.unwrap();
+    f.store.report(secret(), first, reported("a", "w")).await.unwrap();
     // Nothing is pinned before an attempt is accepted.
-    f.store.report(concurrent, reported("b", "w")).await.unwrap();
+    f.store.report(secret(), concurrent, reported("b", "w")).await.unwrap();
     f.succeed(first).await;
     f.succeed(concurrent).await;
     let late = leases.next().unwrap().token;
-    assert!(is_stale(&f.store.report(late, reported("c", "w")).await));
+    assert!(is_stale(&f.store.report(secret(), late, reported("c", "w")).await));
     let other_weights = leases.next().unwrap().token;
     assert!(
         f.complete_with(other_weights, reported("a", "x"), Outcome::Succeeded).await.is_ok(),
@@ -402,12 +402,12 @@ pub async fn logs_are_read_in_order_by_attempt(f: Fixture) {
     let first = f.claim_one().await;
     let name = first.spec_hash.to_string();
     for (sequence, text) in (1..).zip(["one ", "", "two ", "three"]) {
-        f.store.report(first.token, printed(sequence, text)).await.unwrap();
+        f.store.report(secret(), first.token, printed(sequence, text)).await.unwrap();
     }
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_one().await;
     assert_eq!(f.store.log_text(&name, None).await.unwrap(), b"");
-    f.store.report(second.token, printed(1, "four")).await.unwrap();
+    f.store.report(secret(), second.token, printed(1, "four")).await.unwrap();
     let log = f.store.log(&name, None).await.unwrap();
     assert_eq!(
         (log.token, log.worker.as_str(), f.store.log_text(&name, None).await.unwrap().as_slice()),
@@ -435,7 +435,7 @@ pub async fn of_a_log_without_end_the_middle_is_left_out(f: Fixture) {
         Batch { sequence, log: line.repeat((1 << 18) / 10).into_bytes(), ..Batch::default() }
     };
     for sequence in 1..=110 {
-        f.store.report(lease.token, printed(sequence)).await.unwrap();
+        f.store.report(secret(), lease.token, printed(sequence)).await.unwrap();
     }
     let log = f.store.log(&name, None).await.unwrap();
     // A little less than 256 KiB each: 64 of them are the first 16 MiB, and the last 32 are kept.
@@ -479,7 +479,7 @@ pub async fn named_metrics_are_kept_apart_and_to_the_last_bit(f: Fixture) {
     let token = f.claim_one().await.token;
     let nothing = Evaluation { score: None, loss: None, ..evaluation("cartoon", 0, 4) };
     let batch = Batch { sequence: 1, evaluations: vec![nothing], ..Batch::default() };
-    let refused = f.store.report(token, batch).await.unwrap_err().to_string();
+    let refused = f.store.report(secret(), token, batch).await.unwrap_err().to_string();
     assert!(refused.contains("no number"), "{refused}");
 }
 

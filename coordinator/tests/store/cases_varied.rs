@@ -59,7 +59,7 @@ pub async fn steps_and_weights_are_those_of_the_trial(f: Fixture) {
             (&[own.steps / 2, own.steps][..], own.backbone.as_str())
         );
         let late = batch(1, vec![evaluation("sketch", own.steps + 1, 3)]);
-        assert!(f.store.report(lease.token, late).await.is_err());
+        assert!(f.store.report(secret(), lease.token, late).await.is_err());
         // Each network has weights of its own, whose digest is pinned by its name.
         let reported =
             Fingerprint { weights_digest: format!("digest of {}", own.backbone), ..Fingerprint::default() };

@@ -149,7 +149,7 @@ pub async fn what_cannot_be_verified_is_refused(f: Fixture) {
         );
     }
     for worker in ["w1", "w2"] {
-        f.store.leave(worker).await.unwrap();
+        f.store.leave(secret(), worker).await.unwrap();
     }
     let refused = f.store.verify(&trial, 12, None).await.unwrap_err();
     assert!(refused.to_string().contains("no worker is there"), "{refused}");

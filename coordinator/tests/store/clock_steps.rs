@@ -28,13 +28,17 @@ pub async fn a_clock_that_is_set_before_a_restart_ends_no_lease_early_and_none_l
         f.pass(9);
         assert_eq!(f.store.reap().await.unwrap(), 0, "{step}");
         assert!(
-            f.store.heartbeat("w1", vec![AttemptHeartbeat::at(alive.token, 1)]).await.unwrap().is_empty(),
+            f.store
+                .heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(alive.token, 1)])
+                .await
+                .unwrap()
+                .is_empty(),
             "{step}"
         );
         f.pass(2);
         assert_eq!(f.store.reap().await.unwrap(), 1, "{step}");
         assert_eq!(
-            f.store.heartbeat("w1", vec![AttemptHeartbeat::at(dead.token, 1)]).await.unwrap(),
+            f.store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(dead.token, 1)]).await.unwrap(),
             [],
             "{step}: it comes back"
         );
@@ -57,7 +61,7 @@ fn beat(
     tokio::spawn(async move {
         let mut lost = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            lost.extend(store.heartbeat("w1", vec![AttemptHeartbeat::at(token, 1)]).await.unwrap());
+            lost.extend(store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(token, 1)]).await.unwrap());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         lost
@@ -109,7 +113,7 @@ async fn a_database_clock_that_is_set_while_trials_run_ends_no_lease_early_and_n
         stop.store(true, Ordering::Relaxed);
         assert_eq!(within(beats).await.unwrap(), [], "{step}: a worker that is well lost its trial");
         for token in [alive.token, dead.token] {
-            store.complete(completion(token)).await.unwrap();
+            store.complete(secret(), completion(token)).await.unwrap();
         }
     }
     let history = store.history(&format!("first/{}", first_trial(&store).await)).await.unwrap();
@@ -137,7 +141,10 @@ async fn the_time_of_a_file_never_goes_back() {
     clock.pass(Duration::from_secs(5));
     let failed = Outcome::Failed { class: ErrorClass::Preempted, message: String::new() };
     store
-        .complete(sortie_core::lease::Completion { token: lease.token, batch: None, outcome: failed })
+        .complete(
+            secret(),
+            sortie_core::lease::Completion { token: lease.token, batch: None, outcome: failed },
+        )
         .await
         .unwrap();
     drop(store);

@@ -52,7 +52,7 @@ async fn child_that_reports() {
     let token = store.claim(claim("w1", 1), Duration::ZERO).await.unwrap().leases.remove(0).token;
     eprintln!("{MARK}");
     for sequence in 1..=REPORTS as u64 {
-        store.report(token, printed(sequence, 10)).await.unwrap();
+        store.report(secret(), token, printed(sequence, 10)).await.unwrap();
     }
 }
 
@@ -108,7 +108,7 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     };
     let mut acknowledged = 0;
     let error = loop {
-        match store.report(lease.token, printed(acknowledged + 1, 20_000)).await {
+        match store.report(secret(), lease.token, printed(acknowledged + 1, 20_000)).await {
             Ok(()) => acknowledged += 1,
             Err(error) => break error,
         }
@@ -119,11 +119,11 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     assert!(line.contains("database or disk is full; make room") && !line.contains('\n'), "{line}");
     // Said again and again it stays refused, and what asks for little room or none goes on.
     for _ in 0..3 {
-        store.report(lease.token, printed(acknowledged + 1, 20_000)).await.unwrap_err();
+        store.report(secret(), lease.token, printed(acknowledged + 1, 20_000)).await.unwrap_err();
     }
     let (report, heartbeat) = tokio::join!(
-        store.report(lease.token, printed(acknowledged + 1, 20_000)),
-        store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, 3)]),
+        store.report(secret(), lease.token, printed(acknowledged + 1, 20_000)),
+        store.heartbeat(secret(), "w1", vec![AttemptHeartbeat::at(lease.token, 3)]),
     );
     assert!(report.is_err());
     drop(heartbeat);
@@ -135,7 +135,7 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     drop(store);
 
     let f = Fixture { store: database.open_again(&clock).await, clock, database };
-    f.store.report(lease.token, printed(acknowledged + 1, 20_000)).await.unwrap();
+    f.store.report(secret(), lease.token, printed(acknowledged + 1, 20_000)).await.unwrap();
     f.complete_with(lease.token, printed(acknowledged + 2, 1), Outcome::Succeeded).await.unwrap();
     assert_eq!(f.count(StateName::Succeeded).await, 1);
     let text = f.store.log_text(&lease.spec_hash.to_string(), None).await.unwrap();

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
 use sortie_coordinator::clock::Clock;
 use sortie_coordinator::store::{
     Claim, Claimed, Memory, OpenOptions, Settings, Store, StoreError, SubmitOptions, Submitted, SweepAction,
@@ -202,12 +203,12 @@ impl Fixture {
         let first = std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending()));
         assert!(first.await);
         // Said after the claim, so answered after the writer has looked at it.
-        self.store.heartbeat("w1", Vec::new()).await.unwrap();
+        self.store.heartbeat(secret(), "w1", Vec::new()).await.unwrap();
         waiting
     }
 
     pub async fn complete(&self, token: AttemptToken, outcome: Outcome) -> Result<(), StoreError> {
-        self.store.complete(Completion { token, batch: None, outcome }).await
+        self.store.complete(secret(), Completion { token, batch: None, outcome }).await
     }
 
     pub async fn complete_with(
@@ -216,7 +217,7 @@ impl Fixture {
         batch: Batch,
         outcome: Outcome,
     ) -> Result<(), StoreError> {
-        self.store.complete(Completion { token, batch: Some(batch), outcome }).await
+        self.store.complete(secret(), Completion { token, batch: Some(batch), outcome }).await
     }
 
     pub async fn succeed(&self, token: AttemptToken) {
@@ -301,6 +302,11 @@ pub fn spec(text: &str) -> SweepSpec {
 
 pub fn filter(condition: &str) -> Filter {
     if condition.is_empty() { Filter::default() } else { Filter::parse(condition).unwrap() }
+}
+
+/// Of the secret that all these workers have, but for those of tests that are about it.
+pub fn secret() -> TokenDigest {
+    TokenDigest::default()
 }
 
 pub fn worker(id: &str) -> Worker {

@@ -39,7 +39,7 @@ fn load(f: &Arc<Fixture>, seen: &Arc<Acknowledged>) -> Vec<JoinHandle<()>> {
                 note(is_late);
                 for lease in claimed.leases {
                     let is_late = seen.lost.load(Ordering::SeqCst);
-                    if f.store.complete(completion(lease.token)).await.is_ok() {
+                    if f.store.complete(secret(), completion(lease.token)).await.is_ok() {
                         note(is_late);
                     }
                 }

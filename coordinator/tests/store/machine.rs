@@ -270,7 +270,7 @@ impl Pair {
                 worker.abilities.tags = if *index == 1 { vec!["fast".to_owned()] } else { Vec::new() };
                 shown(store.register(&worker).await)
             }
-            Step::Leave(worker) => shown(store.leave(WORKERS[*worker]).await),
+            Step::Leave(worker) => shown(store.leave(secret(), WORKERS[*worker]).await),
             Step::Submit { sweep, grid, reuse, priority } => {
                 let reuse = if *reuse { Reuse::Complete } else { Reuse::Never };
                 let text = sweep_text(SWEEPS[*sweep], *grid);
@@ -288,16 +288,16 @@ impl Pair {
                     .iter()
                     .map(|(attempt, step)| AttemptHeartbeat::at(self.token(*attempt), *step))
                     .collect();
-                shown(store.heartbeat(WORKERS[*worker], attempts).await)
+                shown(store.heartbeat(secret(), WORKERS[*worker], attempts).await)
             }
             Step::Report { attempt, choice } => {
                 let token = self.token(*attempt);
-                shown(store.report(token, self.batch(token, choice)).await)
+                shown(store.report(secret(), token, self.batch(token, choice)).await)
             }
             Step::Complete { attempt, choice, outcome } => {
                 let token = self.token(*attempt);
                 let batch = choice.as_ref().map(|choice| self.batch(token, choice));
-                shown(store.complete(Completion { token, batch, outcome: outcome.clone() }).await)
+                shown(store.complete(secret(), Completion { token, batch, outcome: outcome.clone() }).await)
             }
             Step::Reap => shown(store.reap().await),
             Step::Grace => shown(store.grant_grace().await),

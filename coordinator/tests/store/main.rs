@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 mod backups;
+mod cases_access;
 mod cases_admin;
 mod cases_artifacts;
 mod cases_attempts;
@@ -20,6 +21,7 @@ mod cases_selected;
 mod cases_submit;
 mod cases_varied;
 mod cases_verification;
+mod cases_workers;
 mod clock_steps;
 mod durability;
 mod fixture;
@@ -59,6 +61,11 @@ macro_rules! contract {
 }
 
 contract! {
+    cases_access {
+        tokens_are_stored_once_and_end_for_good,
+        a_rotated_token_ends_after_the_overlap,
+        what_users_do_stands_in_the_audit_with_who_did_it,
+    }
     cases_artifacts {
         a_lease_offers_what_earlier_attempts_at_the_trial_left,
         another_sweeps_checkpoints_are_not_offered,
@@ -98,6 +105,10 @@ contract! {
         what_differs_is_not_certified,
         what_cannot_be_verified_is_refused,
         a_sweep_that_another_build_planned_waits_and_says_why,
+    }
+    cases_workers {
+        an_attempt_takes_reports_heartbeats_and_its_end_from_its_own_worker_only,
+        nobody_else_speaks_for_a_worker,
     }
     cases_submit {
         submitting_again_adds_only_what_is_new_and_refuses_a_changed_fixed_value,

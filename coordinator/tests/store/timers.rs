@@ -38,10 +38,11 @@ async fn a_busy_writer_still_finds_a_trial_whose_time_has_come() {
     let waiting = f.wait_for_a_trial(false).await;
     f.pass(600);
     let before = Instant::now();
-    let claimed =
-        meanwhile(waiting, async || assert_eq!(f.store.heartbeat("w1", Vec::new()).await.unwrap(), []))
-            .await
-            .unwrap();
+    let claimed = meanwhile(waiting, async || {
+        assert_eq!(f.store.heartbeat(secret(), "w1", Vec::new()).await.unwrap(), [])
+    })
+    .await
+    .unwrap();
     assert_eq!(claimed.leases.len(), 1);
     assert!(before.elapsed() <= SOON, "{:?}", before.elapsed());
 }
@@ -74,7 +75,7 @@ async fn a_busy_writer_still_ends_a_wait_in_time() {
     let wait = Duration::from_millis(20_500);
     let before = Instant::now();
     let claimed = meanwhile(f.store.claim(claim("w1", 1), wait), async || {
-        assert_eq!(f.store.heartbeat("w1", Vec::new()).await.unwrap(), [])
+        assert_eq!(f.store.heartbeat(secret(), "w1", Vec::new()).await.unwrap(), [])
     })
     .await;
     assert!(claimed.unwrap().leases.is_empty());

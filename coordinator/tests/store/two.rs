@@ -61,8 +61,8 @@ async fn they_hand_out_and_take_every_trial_once() {
                     for lease in claimed.leases {
                         // A worker whose connection was cut repeats its report to the other one: both take it.
                         let (one, other) = tokio::join!(
-                            stores[0].complete(completion(lease.token)),
-                            stores[1].complete(completion(lease.token))
+                            stores[0].complete(secret(), completion(lease.token)),
+                            stores[1].complete(secret(), completion(lease.token))
                         );
                         one.unwrap();
                         other.unwrap();
@@ -105,7 +105,7 @@ async fn a_claim_that_waits_at_one_is_woken_by_the_other() {
                 None => drop(submit(other, SWEEP, Default::default()).await.unwrap()),
                 Some(token) => {
                     let outcome = Outcome::Failed { class: ErrorClass::Preempted, message: String::new() };
-                    other.complete(Completion { token, batch: None, outcome }).await.unwrap();
+                    other.complete(secret(), Completion { token, batch: None, outcome }).await.unwrap();
                 }
             }
         };
@@ -155,7 +155,7 @@ async fn interfere(stores: [Arc<Store>; 2], clock: Arc<MockClock>, task: usize) 
         // In another order everywhere.
         tokens.reverse();
         let attempts = tokens.iter().map(|token| AttemptHeartbeat::at(*token, round as u64)).collect();
-        match store.heartbeat("w1", attempts).await {
+        match store.heartbeat(secret(), "w1", attempts).await {
             Ok(lost) => tokens.retain(|token| !lost.contains(token)),
             Err(error) => note(error),
         }
@@ -176,7 +176,8 @@ async fn interfere(stores: [Arc<Store>; 2], clock: Arc<MockClock>, task: usize) 
         if let Some(token) = tokens.pop() {
             let outcome = if round % 3 == 0 { failed(ErrorClass::Preempted) } else { Outcome::Succeeded };
             let end = Completion { token, batch: Some(batch(1, vec![])), outcome };
-            let (one, other) = tokio::join!(stores[0].complete(end.clone()), stores[1].complete(end));
+            let (one, other) =
+                tokio::join!(stores[0].complete(secret(), end.clone()), stores[1].complete(secret(), end));
             [one, other].into_iter().filter_map(Result::err).for_each(&mut note);
         }
     }
@@ -229,7 +230,7 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
     store.register(&worker("w1")).await.unwrap();
     submit(&store, &large_sweep(200), Default::default()).await.unwrap();
     let held = store.claim(claim("w1", 1), Duration::ZERO).await.unwrap().leases.remove(0);
-    store.report(held.token, batch(1, vec![evaluation("sketch", 0, 7)])).await.unwrap();
+    store.report(secret(), held.token, batch(1, vec![evaluation("sketch", 0, 7)])).await.unwrap();
 
     // A worker that is in the middle of things, and writes down what was acknowledged.
     let (journal, busy) = tokio::sync::mpsc::unbounded_channel::<SpecHash>();
@@ -238,7 +239,7 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
         async move {
             loop {
                 let lease = store.claim(claim("w1", 1), Duration::ZERO).await?.leases.remove(0);
-                store.complete(completion(lease.token)).await?;
+                store.complete(secret(), completion(lease.token)).await?;
                 journal.send(lease.spec_hash).ok();
             }
             #[expect(unreachable_code, reason = "it names the type of the error")]
@@ -259,7 +260,7 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
 
     // Meanwhile everything is refused in one line, and nobody hangs.
     let (report, claimed, status) = tokio::join!(
-        store.report(held.token, batch(2, vec![])),
+        store.report(secret(), held.token, batch(2, vec![])),
         store.claim(claim("w1", 1), PATIENCE),
         store.status(None)
     );
@@ -275,11 +276,10 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
     assert_eq!(store.reap().await.unwrap(), 0);
     at_last(async || {
         store
-            .complete(Completion {
-                token: held.token,
-                batch: Some(batch(2, vec![])),
-                outcome: Outcome::Succeeded,
-            })
+            .complete(
+                secret(),
+                Completion { token: held.token, batch: Some(batch(2, vec![])), outcome: Outcome::Succeeded },
+            )
             .await
     })
     .await;

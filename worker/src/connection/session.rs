@@ -80,6 +80,7 @@ enum Reachability {
 #[derive(Debug)]
 pub(crate) struct Session {
     client: WorkerServiceClient<Link>,
+    target: Target,
     registration: v1::RegisterRequest,
     url: String,
     /// With which incarnation of the database this worker is registered, if it is with the coordinator that runs now, as far as is known.
@@ -111,6 +112,7 @@ impl Session {
         let (heartbeat, store_info) = (watch::Sender::new(None), watch::Sender::new(None));
         Self {
             client,
+            target: coordinator.clone(),
             registration,
             url,
             registered,
@@ -129,6 +131,11 @@ impl Session {
     /// This worker's id.
     pub(crate) fn worker_id(&self) -> &str {
         &self.registration.worker_id
+    }
+
+    /// By which the coordinator knows that a request is this worker's.
+    fn secret(&self) -> String {
+        self.registration.secret.clone()
     }
 
     /// The interval of heartbeats. Waits until the coordinator has sent it.
@@ -202,6 +209,7 @@ impl Session {
         let incarnation = self.ensure_registered().await?;
         request.incarnation = incarnation.0;
         request.worker_id = self.worker_id().to_owned();
+        request.secret = self.secret();
         request.wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let mut client = self.client.clone();
         let answer = self.call(wait + CALL_TIMEOUT, client.lease(request)).await;
@@ -217,7 +225,8 @@ impl Session {
     ) -> Result<Vec<AttemptToken>, CallError> {
         let (worker_id, attempts) =
             (self.worker_id().to_owned(), attempts.into_iter().map(Into::into).collect());
-        let request = v1::HeartbeatRequest { worker_id, attempts, incarnation: incarnation.0 };
+        let request =
+            v1::HeartbeatRequest { worker_id, attempts, incarnation: incarnation.0, secret: self.secret() };
         let mut client = self.client.clone();
         let answer = self.call(limit, client.heartbeat(request)).await;
         let lost = self.note_loss(answer).await?.lost;
@@ -228,7 +237,7 @@ impl Session {
     pub(crate) async fn report(&self, attempt: AttemptKey, batch: v1::Batch) -> Result<(), CallError> {
         let AttemptKey { incarnation: Incarnation(incarnation), token: AttemptToken(token) } = attempt;
         let mut client = self.client.clone();
-        let request = v1::ReportRequest { token, batch: Some(batch), incarnation };
+        let request = v1::ReportRequest { token, batch: Some(batch), incarnation, secret: self.secret() };
         let answer = self.call(CALL_TIMEOUT, client.report(request)).await;
         self.note_loss(answer).await.map(|_| ())
     }
@@ -241,7 +250,8 @@ impl Session {
         outcome: &Outcome,
     ) -> Result<(), CallError> {
         let AttemptKey { incarnation: Incarnation(incarnation), token: AttemptToken(token) } = attempt;
-        let request = v1::CompleteRequest { token, batch, outcome: Some(outcome.into()), incarnation };
+        let (outcome, secret) = (Some(outcome.into()), self.secret());
+        let request = v1::CompleteRequest { token, batch, outcome, incarnation, secret };
         let mut client = self.client.clone();
         let answer = self.call(CALL_TIMEOUT, client.complete(request)).await;
         self.note_loss(answer).await.map(|_| ())
@@ -253,7 +263,8 @@ impl Session {
         let registered = self.registered.try_lock().ok().and_then(|registered| *registered);
         let Some(Incarnation(incarnation)) = registered else { return };
         let mut client = self.client.clone();
-        let request = v1::LeaveRequest { worker_id: self.worker_id().to_owned(), incarnation };
+        let request =
+            v1::LeaveRequest { worker_id: self.worker_id().to_owned(), incarnation, secret: self.secret() };
         // If this fails, the coordinator notices the missing heartbeats.
         let _ = self.call(limit, client.leave(request)).await;
     }
@@ -271,8 +282,13 @@ impl Session {
         limit: Duration,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, CallError> {
+        let had = self.target.tokens_had();
         let answer = match tokio::time::timeout(limit, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
+            // The token may have been rotated: then the access file has its successor.
+            Ok(Err(status)) if status.code() == Code::Unauthenticated && self.target.has_newer(had) => {
+                Err(CallError::Unavailable("the access file has a new token".to_owned()))
+            }
             Ok(Err(status)) => Err(sort(&status)),
             Err(_) => Err(CallError::Unavailable(format!("no answer within {} s", limit.as_secs_f64()))),
         };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
 use sortie_core::job::{
     self, AttemptEnd, Blame, Decision, Effect, ErrorClass, Event, FailureHistory, Outcome, Refused, State,
     Timestamp,
@@ -16,7 +17,7 @@ use sortie_core::trial::Work;
 use super::sweep_cache::SweepInfo;
 use crate::store::StoreError;
 use crate::store::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
-use crate::store::request::Request;
+use crate::store::request::{Request, WorkerName};
 use crate::store::types::TrialEvent;
 
 /// What follows the reason of a trial that ended after failures on one machine only.
@@ -120,8 +121,15 @@ impl UnitOfWork {
     }
 
     /// Extends leases; gives the tokens that no longer hold their trial.
-    pub(crate) fn on_heartbeat(&mut self, worker: &str, attempts: &[AttemptHeartbeat]) -> Vec<AttemptToken> {
-        self.changes.seen.insert(worker.to_owned(), self.now);
+    pub(crate) fn on_heartbeat(
+        &mut self,
+        worker: &WorkerName,
+        attempts: &[AttemptHeartbeat],
+    ) -> Result<Vec<AttemptToken>, StoreError> {
+        for attempt in attempts {
+            self.check_owner(attempt.token, &worker.1)?;
+        }
+        self.changes.seen.insert(worker.clone(), self.now);
         let mut lost = Vec::new();
         for &AttemptHeartbeat { token, step, ref preparation } in attempts {
             let Ok(row) = self.held(token) else {
@@ -141,11 +149,25 @@ impl UnitOfWork {
                 now.preparation = preparation;
             });
         }
-        lost
+        Ok(lost)
+    }
+
+    /// Refuses what another worker than the attempt's own says about it.
+    fn check_owner(&self, token: AttemptToken, secret: &TokenDigest) -> Result<(), StoreError> {
+        match self.attempts.get(&token) {
+            Some(row) if row.secret != *secret => Err(StoreError::NotYours(token)),
+            _ => Ok(()),
+        }
     }
 
     /// Stores a batch. A report is a sign of life.
-    pub(crate) fn on_report(&mut self, token: AttemptToken, batch: &Batch) -> Result<(), StoreError> {
+    pub(crate) fn on_report(
+        &mut self,
+        secret: &TokenDigest,
+        token: AttemptToken,
+        batch: &Batch,
+    ) -> Result<(), StoreError> {
+        self.check_owner(token, secret)?;
         let row = self.held(token)?;
         let new = self.check_batch(&row, batch)?;
         self.apply_event(token, &Event::Heartbeat(token))?;
@@ -161,8 +183,13 @@ impl UnitOfWork {
     }
 
     /// Ends an attempt. Repeated, it changes nothing.
-    pub(crate) fn on_complete(&mut self, completion: &Completion) -> Result<(), StoreError> {
+    pub(crate) fn on_complete(
+        &mut self,
+        secret: &TokenDigest,
+        completion: &Completion,
+    ) -> Result<(), StoreError> {
         let Completion { token, batch, outcome } = completion;
+        self.check_owner(*token, secret)?;
         let row = self.attempts.get(token).ok_or(StoreError::UnknownToken(*token))?;
         match (row.progress.state, row.progress.class) {
             (AttemptState::Running, _) | (AttemptState::Failed, Some(ErrorClass::Lost)) => {}
@@ -185,8 +212,8 @@ impl UnitOfWork {
     }
 
     /// Notes that a worker ends.
-    pub(crate) fn on_leave(&mut self, worker: &str) {
-        self.changes.left.insert(worker.to_owned(), self.now);
+    pub(crate) fn on_leave(&mut self, worker: &WorkerName) {
+        self.changes.left.insert(worker.clone(), self.now);
     }
 
     /// Ends the leases that ran out; gives how many.

@@ -12,6 +12,7 @@ use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Point, SpecHash};
 
 use super::rows::Progress;
+use crate::store::request::WorkerName;
 use crate::store::types::TrialEvent;
 
 /// A trial to be added.
@@ -69,9 +70,9 @@ pub(crate) struct Changes {
     /// What is held against machines from now on; none if nothing is any more.
     pub(crate) faults: BTreeMap<(String, WorkKind), Option<Fault>>,
     /// Workers that gave a sign of life, by name, and when.
-    pub(crate) seen: BTreeMap<String, Timestamp>,
+    pub(crate) seen: BTreeMap<WorkerName, Timestamp>,
     /// Workers that reported their end, by name, and when.
-    pub(crate) left: BTreeMap<String, Timestamp>,
+    pub(crate) left: BTreeMap<WorkerName, Timestamp>,
 }
 
 impl Changes {

@@ -16,5 +16,5 @@ pub(crate) use rows::{
     WorkerRow, given,
 };
 pub(crate) use traits::{
-    Attempts, Backend, Release, Removal, Sweeps, Transaction, Trials, VERIFIES, Workers,
+    Access, AccessReads, Attempts, Backend, Release, Removal, Sweeps, Transaction, Trials, VERIFIES, Workers,
 };

@@ -1,5 +1,6 @@
 //! Rows as decisions read them.
 
+use sortie_access::TokenDigest;
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::job::{ErrorClass, State, Timestamp};
 use sortie_core::keep::{Lacks, Needs};
@@ -140,6 +141,8 @@ pub(crate) struct WaitingCombination {
 pub(crate) struct WorkerRow {
     pub(crate) id: WorkerKey,
     pub(crate) name: String,
+    /// Of its secret.
+    pub(crate) secret: TokenDigest,
     pub(crate) abilities: Abilities,
     pub(crate) seen: Timestamp,
     pub(crate) machine: String,
@@ -227,6 +230,8 @@ pub(crate) struct LogExtent {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AttemptRow {
     pub(crate) token: AttemptToken,
+    /// Of its worker's secret.
+    pub(crate) secret: TokenDigest,
     /// Its worker's machine.
     pub(crate) machine: String,
     /// Whether anything is held against that.

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::time::Duration;
 
+use sortie_core::access::Caller;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, StateName, Timestamp};
@@ -19,6 +20,7 @@ use super::rows::{
     TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
 use crate::store::StoreError;
+use crate::store::access::{AccessToken, AuditEntry, Deed};
 use crate::store::query::Rows;
 use crate::store::types::{
     Log, Page, PageRequest, SweepContents, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker,
@@ -37,9 +39,18 @@ pub(crate) enum Release {
 /// How the names of sweeps start that verify a trial.
 pub(crate) const VERIFIES: &str = "verify-";
 
+/// What is asked of tokens and of what users did.
+#[tonic::async_trait]
+pub(crate) trait AccessReads: Send + Sync {
+    /// All tokens, the oldest first.
+    async fn tokens(&self) -> Result<Vec<AccessToken>, StoreError>;
+    /// What users did, the newest first: entries with lower numbers than this, if it is one.
+    async fn audit(&self, before: Option<i64>, count_max: u64) -> Result<Vec<AuditEntry>, StoreError>;
+}
+
 /// A database.
 #[tonic::async_trait]
-pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
+pub(crate) trait Backend: AccessReads + std::fmt::Debug {
     /// Opens a transaction in which everything that it reads stays as it was read until the end. One that is dropped changes nothing.
     /// A durable one has survived a power cut when its commit returns; another one survives with the next durable one.
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError>;
@@ -244,9 +255,22 @@ pub(crate) trait Removal: Send {
     async fn remove_sweep(&mut self, sweep: SweepKey) -> Result<(), StoreError>;
 }
 
+/// What a transaction reads and writes of tokens and of what users did.
+#[tonic::async_trait]
+pub(crate) trait Access: Send {
+    /// All tokens, to be changed: others that would change them wait.
+    async fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError>;
+    /// Stores a token.
+    async fn insert_token(&mut self, token: &AccessToken) -> Result<(), StoreError>;
+    /// Stores when a token ends.
+    async fn update_token(&mut self, token: &AccessToken) -> Result<(), StoreError>;
+    /// Notes what somebody did.
+    async fn insert_deed(&mut self, caller: &Caller, deed: &Deed, now: Timestamp) -> Result<(), StoreError>;
+}
+
 /// A transaction. Rows that it reads are locked against other coordinators where there can be any.
 #[tonic::async_trait]
-pub(crate) trait Transaction: Sweeps + Trials + Attempts + Workers + Removal {
+pub(crate) trait Transaction: Sweeps + Trials + Attempts + Workers + Removal + Access {
     /// See [`Backend::now`].
     async fn now(&mut self) -> Result<Timestamp, StoreError>;
     /// Issues the number of a coordinator's life.

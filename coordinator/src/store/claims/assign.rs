@@ -76,9 +76,13 @@ pub(crate) async fn assign(
             answers.push(Err(StoreError::UnknownWorker(asked.claim.worker_id.clone())));
             continue;
         };
+        if worker.secret != asked.claim.secret {
+            answers.push(Err(StoreError::OtherWorker(asked.claim.worker_id.clone())));
+            continue;
+        }
         // Not at every claim: a claim that gets nothing should not write.
         if worker.seen.plus(SEEN_INTERVAL) <= now {
-            unit.changes.seen.insert(asked.claim.worker_id.clone(), now);
+            unit.changes.seen.insert((asked.claim.worker_id.clone(), worker.secret), now);
         }
         let mut leases = Vec::with_capacity(sweeps.len());
         for sweep in sweeps {

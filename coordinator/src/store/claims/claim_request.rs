@@ -34,7 +34,8 @@ impl<'a> ClaimRequest<'a> {
         let wanted = claim.sweep.as_ref().map_or(Wanted::Any, |name| {
             Wanted::Named(open.iter().find(|sweep| sweep.name == *name).map(|sweep| sweep.id))
         });
-        let count_max = if worker.is_some() { claim.count_max } else { 0 };
+        let count_max =
+            if worker.is_some_and(|worker| worker.secret == claim.secret) { claim.count_max } else { 0 };
         let (abilities, machine) =
             worker.map(|worker| (worker.abilities.clone(), worker.machine.clone())).unwrap_or_default();
         let held = |standing| {

@@ -1,5 +1,6 @@
-//! The handle that callers hold: opening, what workers and users ask for, and `sortie verify`.
+//! The handle that callers hold: opening, what workers and users ask for, who may, and `sortie verify`.
 
+mod access;
 mod backup;
 mod reads;
 mod store;

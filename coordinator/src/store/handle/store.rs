@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sortie_core::access::Caller;
 use sortie_core::keys::Incarnation;
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -11,7 +12,7 @@ use crate::store::backend::Backend;
 use crate::store::database_url::DatabaseUrl;
 use crate::store::request::{Answer, Reply};
 use crate::store::settings::{OpenOptions, Settings};
-use crate::store::writer::{BatchExecutor, Message, Writer};
+use crate::store::writer::{BatchExecutor, Command, Message, Writer};
 use crate::store::{Memory, StoreError, sql};
 
 /// Requests that wait for the writer; then callers wait.
@@ -25,6 +26,8 @@ pub struct Store {
     pub(in crate::store) settings: Settings,
     /// One backup at a time.
     pub(super) backups: Arc<Semaphore>,
+    /// Who acts; none if it is the coordinator itself.
+    pub(super) caller: Option<Caller>,
     /// What became of a database that is lost.
     lost: watch::Receiver<Option<String>>,
 }
@@ -71,7 +74,7 @@ impl Store {
             BatchExecutor { settings, sweeps: SweepCache::default(), tokens: Tokens::of_epoch(epoch) };
         let (lose, lost) = watch::channel(None);
         tokio::spawn(Writer::new(Arc::clone(&backend), executor, requests, lose).run());
-        Ok(Self { backend, writer, settings, backups: Arc::new(Semaphore::new(1)), lost })
+        Ok(Self { backend, writer, settings, backups: Arc::new(Semaphore::new(1)), caller: None, lost })
     }
 
     /// Which database it is.
@@ -82,6 +85,12 @@ impl Store {
     /// How it treats workers.
     pub fn settings(&self) -> Settings {
         self.settings
+    }
+
+    /// Lets the writer do something in a transaction of its own, and waits for its reply.
+    pub(super) async fn command<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
+        let caller = self.caller.clone();
+        self.ask(|reply| Message::Command(command(reply), caller)).await
     }
 
     /// Sends the writer a message, and waits for its reply.
@@ -120,6 +129,6 @@ impl Store {
     pub(crate) fn without_writer(settings: Settings) -> Self {
         let (writer, lost) = (mpsc::channel(1).0, watch::channel(None).1);
         let backups = Arc::new(Semaphore::new(1));
-        Self { backend: Arc::new(Memory::default()), writer, settings, backups, lost }
+        Self { backend: Arc::new(Memory::default()), writer, settings, backups, caller: None, lost }
     }
 }

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use crate::store::admin::{TrialsDone, TrialsRequest, WhichTrials, grown_row, new_row, question};
 use crate::store::backend::{Release, StoredSweepState, SweepRow};
 use crate::store::types::{Preview, SubmitOptions, Submitted, SweepAction, SweepContents, TrialAction};
-use crate::store::writer::{Act, Command, Delete, Message, Submit};
+use crate::store::writer::{Act, Command, Delete, Submit};
 
 /// Trials whose files a preview asks for: a sweep may have millions, and nothing is decided by it.
 const PREVIEWED_MAX: u64 = 20_000;
@@ -33,7 +33,7 @@ impl Store {
         options: SubmitOptions,
     ) -> Result<watch::Receiver<Submitted>, StoreError> {
         let submit = Submit { spec: Box::new(spec.clone()), options };
-        self.ask(|reply| Message::Command(Command::Submit(submit, reply))).await
+        self.command(|reply| Command::Submit(submit, reply)).await
     }
 
     /// What submitting a sweep would change.
@@ -95,7 +95,7 @@ impl Store {
             return self.act_on_trials(sweep, TrialAction::Resume, &Filter::default(), None).await;
         }
         let act = Act { sweep: sweep.to_owned(), action };
-        match self.ask(|reply| Message::Command(Command::Act(act, reply))).await {
+        match self.command(|reply| Command::Act(act, reply)).await {
             Ok(()) => Ok(0),
             Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
             Err(error) => Err(error),
@@ -111,7 +111,7 @@ impl Store {
     pub async fn delete(&self, sweep: &str, only_ask: bool) -> Result<SweepContents, StoreError> {
         let contents = self.backend.contents(self.sweep(sweep).await?.id).await?;
         let delete = Delete { sweep: sweep.to_owned(), only_ask };
-        match self.ask(|reply| Message::Command(Command::Delete(delete, reply))).await {
+        match self.command(|reply| Command::Delete(delete, reply)).await {
             Ok(()) => Ok(contents),
             Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
             Err(error) => Err(error),
@@ -137,7 +137,7 @@ impl Store {
             return Err(StoreError::UnknownMachine { name: machine.to_owned(), known });
         }
         let release = Release::Machine(machine.to_owned());
-        self.ask(|reply| Message::Command(Command::Release(release, reply))).await
+        self.command(|reply| Command::Release(release, reply)).await
     }
 
     /// Cancels, retries or resumes trials of a sweep: those that the filter and the state mean. Returns how many it changed.
@@ -184,7 +184,7 @@ impl Store {
         which: WhichTrials,
     ) -> Result<TrialsDone, StoreError> {
         let request = TrialsRequest { sweep: sweep.to_owned(), action, which };
-        match self.ask(|reply| Message::Command(Command::ActOnTrials(request, reply))).await {
+        match self.command(|reply| Command::ActOnTrials(request, reply)).await {
             Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
             other => other,
         }

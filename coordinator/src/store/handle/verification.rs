@@ -9,7 +9,7 @@ use super::store::Store;
 use crate::store::StoreError;
 use crate::store::backend::{ReportedData, VERIFIES};
 use crate::store::types::{Reuse, SubmitOptions, TrialEvent, WorkerLine};
-use crate::store::writer::{Command, Message, Note};
+use crate::store::writer::{Command, Note};
 
 /// How many verifications of one trial are kept.
 const VERIFICATIONS_MAX: u32 = 1_000;
@@ -126,7 +126,7 @@ impl Store {
         let event =
             TrialEvent { at_ms: 0, token: None, what: "verified".to_owned(), detail: certificate.line() };
         let note = Note { trial, event };
-        self.ask(|reply| Message::Command(Command::Note(note, reply))).await?;
+        self.command(|reply| Command::Note(note, reply)).await?;
         Ok(certificate)
     }
 

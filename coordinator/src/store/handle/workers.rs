@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{AttemptHeartbeat, Batch, Completion};
 use tokio::sync::{mpsc, oneshot};
@@ -17,31 +18,31 @@ impl Store {
     /// Remembers a worker process. Repeated, it changes nothing.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError::OtherWorker`] if another process registered under its id.
     #[tracing::instrument(level = "debug", skip_all, fields(worker = %worker.id))]
     pub async fn register(&self, worker: &Worker) -> Result<(), StoreError> {
         let register = Register(worker.clone());
-        self.ask(|reply| Message::Command(Command::Register(register, reply))).await
+        self.command(|reply| Command::Register(register, reply)).await
     }
 
-    /// Notes that a worker process ends.
+    /// Notes that a worker process ends. Without its secret, it changes nothing.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     #[tracing::instrument(level = "debug", skip_all, fields(worker = %worker_id))]
-    pub async fn leave(&self, worker_id: &str) -> Result<(), StoreError> {
-        let worker = worker_id.to_owned();
+    pub async fn leave(&self, secret: TokenDigest, worker_id: &str) -> Result<(), StoreError> {
+        let worker = (worker_id.to_owned(), secret);
         self.ask(|reply| Message::Request(Request::Leave { worker, reply })).await
     }
 
     /// Moves waiting trials to a worker; waits for one to appear as long as it may. Sweeps of one priority share fairly.
     ///
     /// # Errors
-    /// [`StoreError::UnknownWorker`] for a worker that did not register.
+    /// [`StoreError::UnknownWorker`] for a worker that did not register, [`StoreError::OtherWorker`] without its secret.
     #[tracing::instrument(level = "debug", skip_all, fields(worker = %claim.worker_id, sweep = claim.sweep, count = claim.count_max))]
     pub async fn claim(&self, claim: Claim, wait: Duration) -> Result<Claimed, StoreError> {
         let (reply, answer) = Reply::channel();
-        let mut waiting = Waiting { answer, writer: &self.writer };
+        let mut waiting = Waiting { secret: claim.secret, answer, writer: &self.writer };
         let pending = PendingClaim { claim, until: Instant::now() + wait, reply };
         let message = Message::Request(Request::Claim(pending));
         self.writer.send(message).await.map_err(|_| StoreError::Stopping)?;
@@ -51,14 +52,15 @@ impl Store {
     /// Extends the leases of these attempts and notes how far they are. Returns the tokens that no longer hold their trial.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; then no lease was extended.
+    /// [`StoreError::NotYours`] if one of them is another worker's, [`StoreError::Database`]; then no lease was extended.
     #[tracing::instrument(level = "debug", skip_all, fields(worker = %worker_id, count = attempts.len()))]
     pub async fn heartbeat(
         &self,
+        secret: TokenDigest,
         worker_id: &str,
         attempts: Vec<AttemptHeartbeat>,
     ) -> Result<Vec<AttemptToken>, StoreError> {
-        let worker = worker_id.to_owned();
+        let worker = (worker_id.to_owned(), secret);
         self.ask(|reply| Message::Request(Request::Heartbeat { worker, attempts, reply })).await
     }
 
@@ -67,11 +69,16 @@ impl Store {
     /// An attempt whose dataset or weights are not those that the name is pinned to is ended here as bad data, and refused.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when the token no longer holds its trial, [`StoreError::Gap`] when a batch is missing before this one,
+    /// [`StoreError::NotYours`] when another worker has the attempt, [`StoreError::Refused`] when the token no longer holds its trial, [`StoreError::Gap`] when a batch is missing before this one,
     /// [`StoreError::Foreign`] when it reports what its trial does not evaluate.
     #[tracing::instrument(level = "debug", skip_all, fields(%token, sequence = batch.sequence))]
-    pub async fn report(&self, token: AttemptToken, batch: Batch) -> Result<(), StoreError> {
-        self.ask(|reply| Message::Request(Request::Report { token, batch, reply })).await
+    pub async fn report(
+        &self,
+        secret: TokenDigest,
+        token: AttemptToken,
+        batch: Batch,
+    ) -> Result<(), StoreError> {
+        self.ask(|reply| Message::Request(Request::Report { secret, token, batch, reply })).await
     }
 
     /// Ends an attempt, with its last reports. Repeated under the same token, it changes nothing.
@@ -79,8 +86,8 @@ impl Store {
     /// # Errors
     /// As for [`Store::report`].
     #[tracing::instrument(level = "debug", skip_all, fields(token = %completion.token))]
-    pub async fn complete(&self, completion: Completion) -> Result<(), StoreError> {
-        self.ask(|reply| Message::Request(Request::Complete { completion, reply })).await
+    pub async fn complete(&self, secret: TokenDigest, completion: Completion) -> Result<(), StoreError> {
+        self.ask(|reply| Message::Request(Request::Complete { secret, completion, reply })).await
     }
 
     /// Ends leases that ran out. Returns how many.
@@ -110,12 +117,13 @@ impl Store {
     /// [`StoreError::Database`].
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn grant_grace(&self) -> Result<u64, StoreError> {
-        self.ask(|reply| Message::Command(Command::Grace(Grace, reply))).await
+        self.command(|reply| Command::Grace(Grace, reply)).await
     }
 }
 
 /// A caller that waits for trials. If it goes away before it reads the answer, the trials that were assigned to it are given back.
 struct Waiting<'a> {
+    secret: TokenDigest,
     answer: oneshot::Receiver<Answer<Claimed>>,
     writer: &'a mpsc::Sender<Message>,
 }
@@ -124,7 +132,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.answer.close();
         let Ok(Ok(claimed)) = self.answer.try_recv() else { return };
-        for request in writer::returns(&claimed) {
+        for request in writer::returns(self.secret, &claimed) {
             // A writer that has no room or is gone cannot be waited for here: then the lease runs out.
             let _ = self.writer.try_send(Message::Request(request));
         }

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::store::StoreError;
+use crate::store::access::{AccessToken, AuditEntry};
 use crate::store::backend::{
     AttemptState, Changes, FilesQuestion, LackingTrial, Progress, StoredSweepState, SweepRow,
 };
@@ -62,6 +63,8 @@ pub(super) struct Tables {
     pub(super) artifacts: BTreeMap<(AttemptToken, &'static str, &'static str, u64), Artifact>,
     pub(super) logs: BTreeMap<(AttemptToken, u64), Vec<u8>>,
     pub(super) events: Vec<(TrialKey, TrialEvent)>,
+    pub(super) tokens: Vec<AccessToken>,
+    pub(super) audit: Vec<AuditEntry>,
     pub(super) digests: HashMap<(String, String), String>,
     /// Of combinations, in order.
     pub(super) members: BTreeMap<TrialKey, Vec<TrialKey>>,
@@ -467,10 +470,11 @@ impl Tables {
             }
         }
         for line in self.workers.values_mut() {
-            if let Some(at) = changes.seen.get(&line.worker.id) {
+            let name = (line.worker.id.clone(), line.worker.secret);
+            if let Some(at) = changes.seen.get(&name) {
                 line.seen = *at;
             }
-            line.left |= changes.left.contains_key(&line.worker.id);
+            line.left |= changes.left.contains_key(&name);
         }
     }
 }

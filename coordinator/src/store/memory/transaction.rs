@@ -239,6 +239,11 @@ impl Attempts for MemoryTransaction {
             let suspect = tables.faults_of(&machine).next().is_some();
             rows.push(AttemptRow {
                 token: *token,
+                secret: tables
+                    .workers
+                    .get(&attempt.worker)
+                    .map(|line| line.worker.secret)
+                    .unwrap_or_default(),
                 machine,
                 suspect,
                 trial: attempt.trial,
@@ -369,15 +374,18 @@ impl Attempts for MemoryTransaction {
 }
 
 fn worker_row(tables: &Tables, id: WorkerKey, line: &WorkerLine) -> WorkerRow {
-    let Worker { id: name, machine, abilities, .. } = line.worker.clone();
+    let Worker { id: name, secret, machine, abilities, .. } = line.worker.clone();
     let suspect = tables.faults_of(&machine).next().is_some();
-    WorkerRow { id, name, abilities, seen: line.seen, machine, suspect }
+    WorkerRow { id, name, secret, abilities, seen: line.seen, machine, suspect }
 }
 
 #[tonic::async_trait]
 impl Workers for MemoryTransaction {
     async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
         if let Some(line) = self.tables.workers.values_mut().find(|line| line.worker.id == worker.id) {
+            if line.worker.secret != worker.secret {
+                return Err(StoreError::OtherWorker(worker.id.clone()));
+            }
             (line.seen, line.left, line.worker.checkpoints) = (now, false, worker.checkpoints);
             return Ok(());
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sortie_core::access::Caller;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
@@ -16,10 +17,11 @@ use sortie_core::trial::SpecHash;
 
 use super::dice::SimulationRng;
 use crate::store::StoreError;
+use crate::store::access::{AccessToken, AuditEntry, Deed};
 use crate::store::backend::{
-    AttemptRow, Attempts, Backend, Changes, Contradiction, FilesQuestion, LackingTrial, NewTrial, OpenSweep,
-    Release, Removal, ReportedData, ReusingSweep, SweepRow, Sweeps, Transaction, TrialRow, Trials,
-    WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    Access, AccessReads, AttemptRow, Attempts, Backend, Changes, Contradiction, FilesQuestion, LackingTrial,
+    NewTrial, OpenSweep, Release, Removal, ReportedData, ReusingSweep, SweepRow, Sweeps, Transaction,
+    TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::memory::Memory;
 use crate::store::types::{
@@ -171,6 +173,16 @@ impl Backend for FaultyBackend {
     }
     async fn close(&self) {
         self.inner.close().await;
+    }
+}
+
+#[tonic::async_trait]
+impl AccessReads for FaultyBackend {
+    async fn tokens(&self) -> Result<Vec<AccessToken>, StoreError> {
+        self.inner.tokens().await
+    }
+    async fn audit(&self, before: Option<i64>, count_max: u64) -> Result<Vec<AuditEntry>, StoreError> {
+        self.inner.audit(before, count_max).await
     }
 }
 
@@ -346,6 +358,22 @@ impl Removal for FaultyTransaction {
     }
     async fn remove_sweep(&mut self, sweep: SweepKey) -> Result<(), StoreError> {
         self.inner.remove_sweep(sweep).await
+    }
+}
+
+#[tonic::async_trait]
+impl Access for FaultyTransaction {
+    async fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError> {
+        self.inner.tokens().await
+    }
+    async fn insert_token(&mut self, token: &AccessToken) -> Result<(), StoreError> {
+        self.inner.insert_token(token).await
+    }
+    async fn update_token(&mut self, token: &AccessToken) -> Result<(), StoreError> {
+        self.inner.update_token(token).await
+    }
+    async fn insert_deed(&mut self, caller: &Caller, deed: &Deed, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.insert_deed(caller, deed, now).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
 use sortie_core::lease::AttemptHeartbeat;
 use sortie_core::spec::SweepSpec;
 use tokio::task::LocalSet;
@@ -142,13 +143,19 @@ async fn an_outage_longer_than_a_lease_costs_nobody_a_trial() {
         world.faults.lock().unwrap().refused = 100;
         tokio::time::sleep(Duration::from_secs(outage)).await;
         assert!(matches!(
-            store.heartbeat("w1", vec![AttemptHeartbeat::at(token, 1)]).await,
+            store.heartbeat(TokenDigest::default(), "w1", vec![AttemptHeartbeat::at(token, 1)]).await,
             Err(StoreError::Database(_))
         ));
         world.faults.lock().unwrap().refused = 0;
         // The worker comes back late, but within a lease.
         tokio::time::sleep(super::world::LEASE * 4 / 10).await;
-        assert_eq!(store.heartbeat("w1", vec![AttemptHeartbeat::at(token, 1)]).await.unwrap(), []);
+        assert_eq!(
+            store
+                .heartbeat(TokenDigest::default(), "w1", vec![AttemptHeartbeat::at(token, 1)])
+                .await
+                .unwrap(),
+            []
+        );
         assert_eq!(store.status(None).await.unwrap()[0].running, 1);
     }
     let name = store.trials("simulated", None, 0).await.unwrap().rows.remove(0).spec_hash.to_string();
@@ -169,7 +176,7 @@ async fn a_database_that_takes_no_trials_keeps_nobody_waiting() {
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(90)).await;
         let before = tokio::time::Instant::now();
-        store.heartbeat("w1", Vec::new()).await.unwrap();
+        store.heartbeat(TokenDigest::default(), "w1", Vec::new()).await.unwrap();
         assert_eq!(before.elapsed(), Duration::ZERO);
     }
     assert_eq!(store.status(None).await.unwrap()[0].queued, 0);
@@ -186,7 +193,7 @@ async fn a_database_that_never_answers_is_given_up_after_a_minute() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     world.faults.lock().unwrap().hangs = true;
     let before = tokio::time::Instant::now();
-    let error = store.heartbeat("w1", Vec::new()).await.unwrap_err();
+    let error = store.heartbeat(TokenDigest::default(), "w1", Vec::new()).await.unwrap_err();
     // Another request may have been before it.
     let minutes = before.elapsed().as_secs_f64() / 60.0;
     assert!((1.0..=2.1).contains(&minutes), "{minutes}");
@@ -194,6 +201,6 @@ async fn a_database_that_never_answers_is_given_up_after_a_minute() {
     world.faults.lock().unwrap().hangs = false;
     tokio::time::sleep(Duration::from_secs(120)).await;
     let before = tokio::time::Instant::now();
-    store.heartbeat("w1", Vec::new()).await.unwrap();
+    store.heartbeat(TokenDigest::default(), "w1", Vec::new()).await.unwrap();
     assert_eq!(before.elapsed(), Duration::ZERO);
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, Timestamp};
 use sortie_core::keys::AttemptToken;
@@ -249,16 +250,21 @@ impl Simulation {
             Call::Register(worker) => store.register(worker).await.map(|()| CallResult::Done),
             Call::Claim(claim, wait) => store.claim(claim.clone(), *wait).await.map(CallResult::Claimed),
             Call::Heartbeat(worker, tokens) => store
-                .heartbeat(worker, tokens.iter().map(|token| AttemptHeartbeat::at(*token, 1)).collect())
+                .heartbeat(
+                    TokenDigest::default(),
+                    worker,
+                    tokens.iter().map(|token| AttemptHeartbeat::at(*token, 1)).collect(),
+                )
                 .await
                 .map(CallResult::Lost),
-            Call::Report(token, sequence) => {
-                store.report(*token, batch(*token, *sequence)).await.map(|()| CallResult::Done)
-            }
+            Call::Report(token, sequence) => store
+                .report(TokenDigest::default(), *token, batch(*token, *sequence))
+                .await
+                .map(|()| CallResult::Done),
             Call::Complete(token) => {
                 let (outcome, batches) = self.journal.borrow().plan(*token);
                 let completion = Completion { token: *token, batch: Some(batch(*token, batches)), outcome };
-                store.complete(completion).await.map(|()| CallResult::Done)
+                store.complete(TokenDigest::default(), completion).await.map(|()| CallResult::Done)
             }
         };
         let heard = heard(answer)?;

@@ -1,5 +1,6 @@
 //! The only SQL of the project. [`statements`] has every statement, once for both databases; [`engine`] hides their drivers.
 
+mod access;
 mod backup;
 #[cfg(test)]
 mod checks;
@@ -7,6 +8,7 @@ mod copy;
 mod database;
 mod engine;
 mod file_guard;
+mod insertions;
 mod left_files;
 mod migrations;
 mod open;

@@ -36,11 +36,11 @@ const PAGE_ROWS: usize = 500;
 const DURATIONS_MAX: i64 = 1_000;
 
 impl SqlBackend {
-    fn sql(&self) -> &'static Statements {
+    pub(super) fn sql(&self) -> &'static Statements {
         statements(self.dialect)
     }
 
-    async fn fetch(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn fetch(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
         self.check_file()?;
         self.readers.fetch(sql, args).await
     }
@@ -425,6 +425,7 @@ impl Backend for SqlBackend {
                     abilities: row.json("workers", "abilities")?,
                     software: row.text("workers", "software")?,
                     checkpoints: row.maybe_parsed("workers", "checkpoints")?,
+                    secret: row.parsed("workers", "secret")?,
                 },
                 seen: Timestamp(row.int("workers", "seen_ms")?),
                 read_at,

@@ -101,6 +101,7 @@ pub(super) fn worker(row: &Row) -> Result<WorkerRow, StoreError> {
     Ok(WorkerRow {
         id: row.key("workers", "id")?,
         name: row.text("workers", "worker_id")?,
+        secret: row.parsed("workers", "secret")?,
         abilities: row.json("workers", "abilities")?,
         seen: Timestamp(row.int("workers", "seen_ms")?),
         machine: row.text("workers", "machine")?,
@@ -142,6 +143,7 @@ pub(super) fn trial(row: &Row) -> Result<TrialRow, StoreError> {
 pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
     Ok(AttemptRow {
         token: AttemptToken(row.int("attempts", "token")?),
+        secret: row.parsed("workers", "secret")?,
         machine: row.text("workers", "machine")?,
         suspect: row.int("machine_faults", "suspect")? != 0,
         trial: row.key("trials", "trial")?,

@@ -1,8 +1,7 @@
 //! Every statement, once, for both databases. They share their text but for three idioms: many rows as one
 //! argument, many rows as one answer, and row locks.
 
-use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use super::left_files::{THERE, kept_on, lacking, lacking_elsewhere, left};
 
@@ -62,13 +61,14 @@ statements! {
         WHERE state = 'running'";
     end_leases: "UPDATE trials SET expires_ms = $1 WHERE state = 'running'";
 
-    register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints, machine)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10)
-        ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = NULL, checkpoints = excluded.checkpoints";
-    workers: &format!("$pack(id, worker_id, machine, abilities, seen_ms, suspect)
-        SELECT w.id, w.worker_id, w.machine, w.abilities, w.seen_ms, {SUSPECT}
+    register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints, machine, secret)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11)
+        ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = NULL, checkpoints = excluded.checkpoints
+        WHERE workers.secret = excluded.secret";
+    workers: &format!("$pack(id, worker_id, secret, machine, abilities, seen_ms, suspect)
+        SELECT w.id, w.worker_id, w.secret, w.machine, w.abilities, w.seen_ms, {SUSPECT}
         FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name");
-    live_workers: &format!("SELECT w.id, w.worker_id, w.machine, w.abilities, w.seen_ms, {SUSPECT}
+    live_workers: &format!("SELECT w.id, w.worker_id, w.secret, w.machine, w.abilities, w.seen_ms, {SUSPECT}
         FROM workers AS w WHERE w.seen_ms >= $1 AND w.left_ms IS NULL ORDER BY w.id");
     faults: "SELECT machine, kind, failures_in_row, until_ms, reason FROM machine_faults ORDER BY machine, kind";
     store_faults: "INSERT INTO machine_faults (machine, kind, failures_in_row, until_ms, reason)
@@ -85,6 +85,14 @@ statements! {
         WHERE a.outcome = 'failed' AND a.error_class NOT IN ('preempted', 'lost') AND a.ended_ms >= $2
             AND (t.forgiven IS NULL OR a.token > t.forgiven) ORDER BY a.trial, w.machine";
     kept_on: &kept_on();
+
+    tokens: "SELECT digest, name, role, created_ms, expires_ms, revoked_ms FROM tokens ORDER BY created_ms, digest";
+    tokens_to_change: "SELECT digest, name, role, created_ms, expires_ms, revoked_ms FROM tokens ORDER BY created_ms, digest $lock(FOR UPDATE)";
+    insert_token: "INSERT INTO tokens (digest, name, role, created_ms, expires_ms, revoked_ms) VALUES ($1, $2, $3, $4, $5, $6)";
+    update_token: "UPDATE tokens SET expires_ms = $2, revoked_ms = $3 WHERE digest = $1";
+    insert_deed: "INSERT INTO audit (at_ms, name, role, action, sweep, detail) VALUES ($1, $2, $3, $4, $5, $6)";
+    audit: "SELECT id, at_ms, name, role, action, sweep, detail FROM audit
+        WHERE CAST($1 AS BIGINT) IS NULL OR id < $1 ORDER BY id DESC LIMIT $2";
 
     open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
         SELECT s.id, s.name, s.revision, s.priority,
@@ -106,9 +114,9 @@ statements! {
             (SELECT MIN(a.token) FROM attempts AS a WHERE a.trial = t.id) AS first
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)", left = left(4));
-    attempts: &format!("$pack(token, machine, suspect, trial, sweep_id, held_out, parameters, {STATE}, outcome, error_class, message,
+    attempts: &format!("$pack(token, secret, machine, suspect, trial, sweep_id, held_out, parameters, {STATE}, outcome, error_class, message,
             ended_ms, sequence, step, preparation, log_bytes, log_cut, dataset_digest, weights_digest, repeated)
-        SELECT a.token, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, t.parameters, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.log_bytes, a.log_cut, a.dataset_digest, a.weights_digest,
+        SELECT a.token, w.secret, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, t.parameters, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.log_bytes, a.log_cut, a.dataset_digest, a.weights_digest,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS b WHERE b.trial = a.trial AND b.token < a.token)
                  THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
@@ -215,8 +223,10 @@ statements! {
         SELECT v.trial, v.token, v.at_ms, v.what, v.detail
         FROM $rows(trial BIGINT, token BIGINT, at_ms BIGINT, what TEXT, detail TEXT) AS v";
     pin: "INSERT INTO digests (kind, name, digest) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO NOTHING";
-    seen: "UPDATE workers SET seen_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
-    left: "UPDATE workers SET left_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
+    seen: "UPDATE workers SET seen_ms = v.at_ms FROM $rows(name TEXT, secret TEXT, at_ms BIGINT) AS v
+        WHERE workers.worker_id = v.name AND workers.secret = v.secret";
+    left: "UPDATE workers SET left_ms = v.at_ms FROM $rows(name TEXT, secret TEXT, at_ms BIGINT) AS v
+        WHERE workers.worker_id = v.name AND workers.secret = v.secret";
 
     status: "SELECT s.id, s.name, s.spec, s.revision, s.state, s.archived, s.priority, s.reuse, s.planned, s.expanded, s.base,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') AS blocked,
@@ -464,34 +474,3 @@ const SUSPECT: &str = "CAST(CASE WHEN EXISTS (SELECT 1 FROM machine_faults AS f 
 const STATE: &str = "state, lost, not_before_ms, holder, expires_ms, result, earlier";
 /// The same of a table that is called `t`.
 const STATE_OF_T: &str = "t.state, t.lost, t.not_before_ms, t.holder, t.expires_ms, t.result, t.earlier";
-
-/// The columns of both tables of evaluations.
-pub(super) const EVALUATION_COLUMNS: &str =
-    "token, method, step, domain, split, n, correct, accuracy, loss, metrics, seconds";
-/// The columns of the table of artifacts.
-pub(super) const ARTIFACT_COLUMNS: &str = "token, kind, method, step, key, digest, bytes";
-/// The columns of the table of training losses.
-pub(super) const LOSS_COLUMNS: &str = "token, step, loss, seconds";
-/// Rows that one statement with plain values inserts at the most.
-pub(super) const VALUES_ROWS_MAX: usize = 128;
-
-/// A statement that inserts some rows of plain values, which keeps floats to the last bit. Repeats are left out. Row counts are powers of
-/// two, so that there are few statements to prepare.
-pub(super) fn insert_values(table: &'static str, columns: &'static str, rows: usize) -> &'static str {
-    static TEXTS: LazyLock<Mutex<HashMap<(&'static str, usize), &'static str>>> =
-        LazyLock::new(Mutex::default);
-    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-    texts.entry((table, rows)).or_insert_with(|| {
-        let width = columns.split(',').count();
-        let row = |row: usize| {
-            let values: Vec<String> =
-                (1..=width).map(|column| format!("${}", row * width + column)).collect();
-            format!("({})", values.join(", "))
-        };
-        let values: Vec<String> = (0..rows).map(row).collect();
-        String::leak(format!(
-            "INSERT INTO {table} ({columns}) VALUES {} ON CONFLICT DO NOTHING",
-            values.join(", ")
-        ))
-    })
-}

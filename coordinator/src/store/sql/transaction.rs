@@ -381,9 +381,12 @@ impl Workers for SqlTransaction {
             now.0.into(),
             worker.checkpoints.map(ArtifactLocation::as_str).into(),
             worker.machine.as_str().into(),
+            worker.secret.to_string().into(),
         ];
-        let touched = self.tx.execute(self.sql().register, args).await?;
-        expect("register of a worker", touched, 1)
+        match self.tx.execute(self.sql().register, args).await? {
+            0 => Err(StoreError::OtherWorker(worker.id.clone())),
+            touched => expect("register of a worker", touched, 1),
+        }
     }
 
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {

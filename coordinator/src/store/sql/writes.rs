@@ -9,8 +9,8 @@ use sortie_core::machine::Fault;
 use sortie_core::metrics::Evaluation;
 
 use super::engine::Arg;
+use super::insertions::{ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values};
 use super::rows;
-use super::statements::{ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values};
 use super::transaction::{SqlTransaction, expect, rows_arg};
 use crate::store::StoreError;
 use crate::store::backend::{Changes, given};
@@ -174,12 +174,11 @@ impl SqlTransaction {
                 .execute(self.sql().clear_fault, vec![machine.as_str().into(), kind.to_string().into()])
                 .await?;
         }
-        // A worker that is not registered any more gave a sign of life all the same: these two may touch fewer rows.
+        // Who gave a sign of life may be no worker of that name: these two may touch fewer rows.
         for (sql, workers) in [(self.sql().seen, &changes.seen), (self.sql().left, &changes.left)] {
             if !workers.is_empty() {
-                self.tx
-                    .execute(sql, vec![rows_arg(workers.iter().map(|(name, at)| json!([name, at.0])))])
-                    .await?;
+                let rows = workers.iter().map(|((name, secret), at)| json!([name, secret.to_string(), at.0]));
+                self.tx.execute(sql, vec![rows_arg(rows)]).await?;
             }
         }
         Ok(())

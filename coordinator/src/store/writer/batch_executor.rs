@@ -56,10 +56,14 @@ impl BatchExecutor {
                 // After all others: they may free trials.
                 Request::Claim(PendingClaim { claim, reply, .. }) => waiting.push((&*claim, reply)),
                 Request::Heartbeat { worker, attempts, reply } => {
-                    reply.set(Ok(unit.on_heartbeat(worker, attempts)));
+                    reply.set(unit.on_heartbeat(worker, attempts));
                 }
-                Request::Report { token, batch, reply } => reply.set(unit.on_report(*token, batch)),
-                Request::Complete { completion, reply } => reply.set(unit.on_complete(completion)),
+                Request::Report { secret, token, batch, reply } => {
+                    reply.set(unit.on_report(secret, *token, batch));
+                }
+                Request::Complete { secret, completion, reply } => {
+                    reply.set(unit.on_complete(secret, completion));
+                }
                 Request::Leave { worker, reply } => {
                     unit.on_leave(worker);
                     reply.set(Ok(()));

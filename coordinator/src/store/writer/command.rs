@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use sortie_core::access::Role;
 use sortie_core::job::Timestamp;
 use sortie_core::keys::{SweepKey, TrialKey};
 use sortie_core::spec::SweepSpec;
 use tokio::sync::watch;
 
+use super::access_commands::{AddToken, KnowTokens, NoteDeed, RevokeToken, RotateToken};
 use crate::store::StoreError;
+use crate::store::access::Deed;
 use crate::store::admin::{self, Chunk, TrialsDone, TrialsRequest};
 use crate::store::backend::{Changes, Release, Transaction};
 use crate::store::request::Reply;
@@ -32,6 +35,14 @@ pub(crate) enum Command {
     Release(Release, Reply<u64>),
     /// Answered by the number of leases.
     Grace(Grace, Reply<u64>),
+    AddToken(AddToken, Reply<()>),
+    /// Answered by the number of those that were new.
+    KnowTokens(KnowTokens, Reply<u64>),
+    /// Answered by the number of tokens that it ended.
+    RevokeToken(RevokeToken, Reply<u64>),
+    /// Answered by the role of the new token.
+    RotateToken(RotateToken, Reply<Role>),
+    NoteDeed(NoteDeed, Reply<()>),
 }
 
 /// The time of a transaction, and how long a lease lasts.
@@ -53,6 +64,11 @@ pub(super) trait Change: Sync {
     /// How it is committed.
     fn commit(_: &Self::Done) -> Commit {
         Commit::Announced
+    }
+
+    /// What the audit says of it, if a user makes it and it changes something.
+    fn deed(&self) -> Option<Deed> {
+        None
     }
 }
 
@@ -139,6 +155,10 @@ impl Change for Submit {
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<Self::Done, StoreError> {
         admin::store_sweep(&self.spec, self.options, time.now, tx).await
     }
+
+    fn deed(&self) -> Option<Deed> {
+        Some(self.told())
+    }
 }
 
 #[tonic::async_trait]
@@ -147,6 +167,10 @@ impl Change for Act {
 
     async fn perform(&self, _: Time, tx: &mut dyn Transaction) -> Result<(), StoreError> {
         admin::act(&self.sweep, &self.action, tx).await
+    }
+
+    fn deed(&self) -> Option<Deed> {
+        Some(self.told())
     }
 }
 
@@ -163,6 +187,10 @@ impl Change for Delete {
     fn commit(changed: &bool) -> Commit {
         if *changed { Commit::Quiet } else { Commit::Nothing }
     }
+
+    fn deed(&self) -> Option<Deed> {
+        Some(self.told())
+    }
 }
 
 #[tonic::async_trait]
@@ -171,6 +199,10 @@ impl Change for TrialsRequest {
 
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<TrialsDone, StoreError> {
         admin::act_on_trials(self, time.now, time.lease, tx).await
+    }
+
+    fn deed(&self) -> Option<Deed> {
+        self.told()
     }
 }
 
@@ -194,6 +226,10 @@ impl Change for Release {
 
     fn commit(count: &u64) -> Commit {
         if *count > 0 { Commit::Announced } else { Commit::Nothing }
+    }
+
+    fn deed(&self) -> Option<Deed> {
+        Some(self.told())
     }
 }
 

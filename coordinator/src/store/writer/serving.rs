@@ -1,5 +1,6 @@
 //! Serving requests: which of them share a transaction, and who gets which answer.
 
+use sortie_access::TokenDigest;
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::lease::Completion;
 
@@ -69,17 +70,18 @@ impl Writer {
     }
 
     async fn answer_claim(&mut self, pending: PendingClaim) {
+        let secret = pending.claim.secret;
         if !pending.is_settled() {
             self.claims.push(pending);
         } else if let Err(Ok(claimed)) = pending.reply.send() {
             // Every other request may be repeated, but the trials that were assigned to this caller wait here.
-            self.take_back(&claimed).await;
+            self.take_back(secret, &claimed).await;
         }
     }
 
     /// Puts trials back whose worker went away while they were assigned to it. Where that fails, their leases run out.
-    async fn take_back(&mut self, claimed: &Claimed) {
-        let mut returns = returns(claimed);
+    async fn take_back(&mut self, secret: TokenDigest, claimed: &Claimed) {
+        let mut returns = returns(secret, claimed);
         if returns.is_empty() {
             return;
         }
@@ -95,8 +97,8 @@ impl Writer {
     }
 }
 
-/// Requests that give these leases back. It costs the trials nothing.
-pub(crate) fn returns(claimed: &Claimed) -> Vec<Request> {
+/// Requests that give the leases of a worker with this secret back. It costs the trials nothing.
+pub(crate) fn returns(secret: TokenDigest, claimed: &Claimed) -> Vec<Request> {
     let message = "whoever asked for the trial was gone before the answer came".to_owned();
     let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };
     let completions = claimed.leases.iter().map(|lease| Completion {
@@ -104,5 +106,6 @@ pub(crate) fn returns(claimed: &Claimed) -> Vec<Request> {
         batch: None,
         outcome: outcome.clone(),
     });
-    completions.map(|completion| Request::Complete { completion, reply: Reply::to_nobody() }).collect()
+    let complete = |completion| Request::Complete { secret, completion, reply: Reply::to_nobody() };
+    completions.map(complete).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sortie_core::access::Caller;
 use sortie_core::job::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -88,19 +89,19 @@ impl Writer {
     }
 
     /// Does what has a transaction of its own, and answers. The caller may be gone.
-    pub(super) async fn on_command(&mut self, command: Command) {
+    pub(super) async fn on_command(&mut self, command: Command, caller: Option<&Caller>) {
         match command {
-            Command::Register(register, reply) => reply.send_answer(self.change(&register).await),
+            Command::Register(register, reply) => reply.send_answer(self.change_for(caller, &register).await),
             Command::Submit(submit, reply) => {
-                let done = self.on_submit(&submit).await;
+                let done = self.on_submit(&submit, caller).await;
                 reply.send_answer(done);
             }
             Command::Act(act, reply) => {
-                let done = self.on_act(&act).await;
+                let done = self.on_act(&act, caller).await;
                 reply.send_answer(done);
             }
             Command::Delete(delete, reply) => {
-                let done = self.change(&delete).await;
+                let done = self.change_for(caller, &delete).await;
                 if let Ok(true) = done {
                     self.removal.want();
                     // Whoever waits for its trials, or for the end of its submission, learns of it.
@@ -110,7 +111,7 @@ impl Writer {
                 reply.send_answer(done.map(drop));
             }
             Command::ActOnTrials(request, reply) => {
-                let done = self.change(&request).await;
+                let done = self.change_for(caller, &request).await;
                 if done.is_ok() {
                     self.claims.wake();
                     self.expansion.task.want();
@@ -118,20 +119,29 @@ impl Writer {
                 }
                 reply.send_answer(done);
             }
-            Command::Note(note, reply) => reply.send_answer(self.change(&note).await),
-            Command::Release(release, reply) => reply.send_answer(self.change(&release).await),
-            Command::Grace(grace, reply) => reply.send_answer(self.change(&grace).await),
+            Command::Note(note, reply) => reply.send_answer(self.change_for(caller, &note).await),
+            Command::Release(release, reply) => reply.send_answer(self.change_for(caller, &release).await),
+            Command::Grace(grace, reply) => reply.send_answer(self.change_for(caller, &grace).await),
+            Command::AddToken(add, reply) => reply.send_answer(self.change_for(caller, &add).await),
+            Command::KnowTokens(know, reply) => reply.send_answer(self.change_for(caller, &know).await),
+            Command::RevokeToken(revoke, reply) => reply.send_answer(self.change_for(caller, &revoke).await),
+            Command::RotateToken(rotate, reply) => reply.send_answer(self.change_for(caller, &rotate).await),
+            Command::NoteDeed(deed, reply) => reply.send_answer(self.change_for(caller, &deed).await),
         }
     }
 
-    async fn on_submit(&mut self, submit: &Submit) -> Answer<watch::Receiver<Submitted>> {
-        let (sweep, submitted) = self.change(submit).await?;
+    async fn on_submit(
+        &mut self,
+        submit: &Submit,
+        caller: Option<&Caller>,
+    ) -> Answer<watch::Receiver<Submitted>> {
+        let (sweep, submitted) = self.change_for(caller, submit).await?;
         self.expansion.task.want();
         Ok(self.expansion.follow(sweep, submitted))
     }
 
-    async fn on_act(&mut self, act: &Act) -> Answer<()> {
-        self.change(act).await?;
+    async fn on_act(&mut self, act: &Act, caller: Option<&Caller>) -> Answer<()> {
+        self.change_for(caller, act).await?;
         if let SweepAction::Rename(new) = &act.action {
             self.expansion.rename(&act.sweep, new);
         }
@@ -141,12 +151,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes a change in a transaction of its own, tried again if another coordinator came between.
-    #[tracing::instrument(level = "debug", skip_all, fields(change = std::any::type_name::<C>()))]
+    /// Makes a change of the coordinator's own.
     pub(super) async fn change<C: Change>(&mut self, change: &C) -> Result<C::Done, StoreError> {
+        self.change_for(None, change).await
+    }
+
+    /// Makes a change in a transaction of its own, tried again if another coordinator came between, and notes with it who made it.
+    #[tracing::instrument(level = "debug", skip_all, fields(change = std::any::type_name::<C>()))]
+    async fn change_for<C: Change>(
+        &mut self,
+        caller: Option<&Caller>,
+        change: &C,
+    ) -> Result<C::Done, StoreError> {
         let mut conflicts = 0;
         loop {
-            match in_time(self.change_once(change)).await {
+            match in_time(self.change_once(caller, change)).await {
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => conflicts += 1,
                 other => return self.noted(other),
             }
@@ -164,10 +183,23 @@ impl Writer {
         ended
     }
 
-    async fn change_once<C: Change>(&mut self, change: &C) -> Result<C::Done, StoreError> {
+    async fn change_once<C: Change>(
+        &mut self,
+        caller: Option<&Caller>,
+        change: &C,
+    ) -> Result<C::Done, StoreError> {
         let (mut tx, now) = self.begin(true).await?;
         let time = Time { now, lease: self.executor.settings.lease };
-        let done = match change.perform(time, tx.as_mut()).await {
+        let performed = async {
+            let done = change.perform(time, tx.as_mut()).await?;
+            if C::commit(&done) != Commit::Nothing
+                && let (Some(caller), Some(deed)) = (caller, change.deed())
+            {
+                tx.insert_deed(caller, &deed, now).await?;
+            }
+            Ok(done)
+        };
+        let done = match performed.await {
             Ok(done) => done,
             Err(error) => {
                 tx.rollback().await;

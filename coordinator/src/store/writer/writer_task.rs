@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_core::access::Caller;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -25,8 +26,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) enum Message {
     /// Shares a transaction with others.
     Request(Request),
-    /// Has a transaction of its own.
-    Command(Command),
+    /// Has a transaction of its own. A caller's deed is noted with it.
+    Command(Command, Option<Caller>),
 }
 
 /// The writer's state.
@@ -106,10 +107,10 @@ impl Writer {
             for message in messages.drain(..) {
                 match message {
                     Message::Request(request) => batch.push(request),
-                    Message::Command(command) => {
+                    Message::Command(command, caller) => {
                         // Requests that came before a command are served before it.
                         self.serve(std::mem::take(&mut batch)).await;
-                        self.on_command(command).await;
+                        self.on_command(command, caller.as_ref()).await;
                     }
                 }
             }
