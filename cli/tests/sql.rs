@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sortie_access::TokenDigest;
 use sortie_coordinator::store::{Claim, OpenOptions, Settings, Store, SubmitOptions, Submitted, Worker};
 use sortie_core::job::Outcome;
 use sortie_core::lease::{Batch, Completion};
@@ -48,7 +49,8 @@ async fn fill(url: &str) {
             told("art", 9, SplitName::Out, 0.25),
         ];
         let batch = Some(Batch { sequence: 1, evaluations, ..Batch::default() });
-        store.complete(Completion { token: lease.token, batch, outcome: Outcome::Succeeded }).await.unwrap();
+        let completion = Completion { token: lease.token, batch, outcome: Outcome::Succeeded };
+        store.complete(TokenDigest::default(), completion).await.unwrap();
     }
     store.close().await;
 }

@@ -83,6 +83,7 @@ impl Cluster {
         let launch = LaunchOptions {
             program: settings.programs.join("sortie"),
             database: environment.database("sortie")?,
+            insecure: false,
             port,
             lease_seconds: Some(settings.lease_seconds),
             // The name of a temporary folder is unique.

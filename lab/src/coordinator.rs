@@ -25,6 +25,8 @@ pub struct LaunchOptions {
     pub program: PathBuf,
     /// The database's URL.
     pub database: String,
+    /// Whether its connections are neither encrypted nor authenticated.
+    pub insecure: bool,
     /// The port that it listens on; 0 for any free port.
     pub port: u16,
     /// The duration of its leases in seconds; none for its own default.
@@ -49,11 +51,25 @@ impl Coordinator {
     /// # Errors
     /// When it does not start.
     pub fn start(program: &Path, database: &str, environment: &Environment) -> Result<Self> {
+        Self::start_as(program, database, environment, false)
+    }
+
+    /// The same, perhaps one whose connections are neither encrypted nor authenticated.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_as(
+        program: &Path,
+        database: &str,
+        environment: &Environment,
+        insecure: bool,
+    ) -> Result<Self> {
         let log = environment.folder().join("coordinator.log");
         // There is none yet at the first start.
         let _ = std::fs::remove_file(&log);
         let (program, database) = (program.to_owned(), database.to_owned());
-        Self::launch(&LaunchOptions { program, database, port: 0, lease_seconds: None, variable: None, log })
+        let (lease_seconds, variable) = (None, None);
+        Self::launch(&LaunchOptions { program, database, insecure, port: 0, lease_seconds, variable, log })
     }
 
     /// Starts one and waits until it listens.
@@ -61,10 +77,13 @@ impl Coordinator {
     /// # Errors
     /// When it does not start.
     pub fn launch(options: &LaunchOptions) -> Result<Self> {
-        let LaunchOptions { program, database, port, lease_seconds, variable, log } = options;
+        let LaunchOptions { program, database, insecure, port, lease_seconds, variable, log } = options;
         let mut command = without_settings(program);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
         command.args(["serve", "--stop-on-stdin-close", "--listen", &listen.to_string(), "--db", database]);
+        if *insecure {
+            command.arg("--insecure");
+        }
         if let Some(seconds) = lease_seconds {
             command.args(["--lease", &seconds.to_string()]);
         }
@@ -123,8 +142,12 @@ impl Coordinator {
 
 /// How a coordinator of ours at this URL is reached: all have one identity, and what it proves and allows is in the lab's own state folder.
 pub(crate) fn target(url: &str) -> Result<Target> {
+    let Place { address, is_encrypted } = url.parse()?;
+    if !is_encrypted {
+        return Ok(Target::insecure(address));
+    }
     let identity = State::new(programs::state_home().join("sortie")).identity_or_new()?;
-    Ok(identity.target(Role::Operator, url.parse::<Place>()?.address)?)
+    Ok(identity.target(Role::Operator, address)?)
 }
 
 /// A program of ours without the `SORTIE_` variables, the identity and the access files of whoever runs this.

@@ -50,6 +50,12 @@ pub struct CycleCostOptions {
     /// The folder with `sortie` and `sortie-lab` of the version to compare with
     #[arg(long, value_name = "DIR")]
     against: Option<PathBuf>,
+    /// Compare with the same version on connections that are neither encrypted nor authenticated
+    #[arg(long, conflicts_with = "against")]
+    against_insecure: bool,
+    /// Connections that are neither encrypted nor authenticated
+    #[arg(long)]
+    insecure: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -86,9 +92,13 @@ pub async fn run(options: &CycleCostOptions) -> Result<()> {
         return serve_turns(options).await;
     }
     let lab = std::env::current_exe().context("cannot find sortie-lab")?;
-    let mut ours = Series::start(lab, options.program.clone(), options)?;
+    let mut ours = Series::start(lab.clone(), options.program.clone(), options.insecure, options)?;
     let mut theirs = match &options.against {
-        Some(folder) => Some(Series::start(folder.join("sortie-lab"), folder.join("sortie"), options)?),
+        Some(folder) => {
+            let (lab, program) = (folder.join("sortie-lab"), folder.join("sortie"));
+            Some(Series::start(lab, program, options.insecure, options)?)
+        }
+        None if options.against_insecure => Some(Series::start(lab, options.program.clone(), true, options)?),
         None => None,
     };
     let (mut microseconds, mut against, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -148,10 +158,13 @@ struct Series {
 }
 
 impl Series {
-    fn start(lab: PathBuf, program: PathBuf, options: &CycleCostOptions) -> Result<Self> {
+    fn start(lab: PathBuf, program: PathBuf, insecure: bool, options: &CycleCostOptions) -> Result<Self> {
         let CycleCostOptions { store, trials, blocked, workers, cycles, .. } = options;
         let mut command = Command::new(&lab);
         command.args(["cycle-cost", "--series", "--store", store.name(), "--program"]).arg(program);
+        if insecure {
+            command.arg("--insecure");
+        }
         for (name, number) in [
             ("--trials", *trials),
             ("--blocked", *blocked),
@@ -208,7 +221,7 @@ async fn serve_turns(options: &CycleCostOptions) -> Result<()> {
 /// A coordinator on a new database with the asked trials.
 async fn fill(options: &CycleCostOptions, environment: &Environment, databases: u64) -> Result<Coordinator> {
     let database = environment.database(&format!("turns{databases}"))?;
-    let coordinator = Coordinator::start(&options.program, &database, environment)?;
+    let coordinator = Coordinator::start_as(&options.program, &database, environment, options.insecure)?;
     if options.blocked > 0 {
         let added = options.blocked * (MEMBERS + 1);
         submit_text(&coordinator.url, blocked_sweep(options.blocked), added).await?;

@@ -40,6 +40,9 @@ pub struct DispatchOptions {
     /// The program `sortie`
     #[arg(long, env = "SORTIE_PROGRAM")]
     program: PathBuf,
+    /// Connections that are neither encrypted nor authenticated
+    #[arg(long)]
+    insecure: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -78,7 +81,7 @@ pub async fn run(options: &DispatchOptions) -> Result<()> {
     let cycles = options.cycles.unwrap_or(*trials).min(*trials);
     let environment = Environment::make(*store)?;
     let database = environment.database("dispatch")?;
-    let coordinator = Coordinator::start(program, &database, &environment)?;
+    let coordinator = Coordinator::start_as(program, &database, &environment, options.insecure)?;
     let (submit_seconds, busy) = submit_while_busy(&coordinator.url, *trials).await?;
     let transport_cycles_per_second = transport_rate(&coordinator.url, *workers, cycles.min(20_000)).await?;
     let before = coordinator.cpu_seconds()?;
@@ -88,7 +91,7 @@ pub async fn run(options: &DispatchOptions) -> Result<()> {
     let (rss_mib, cpu_seconds) = (coordinator.peak_memory_mib()?, coordinator.cpu_seconds()? - before);
     drop(coordinator);
     let started = now();
-    let again = Coordinator::start(program, &database, &environment)?;
+    let again = Coordinator::start_as(program, &database, &environment, options.insecure)?;
     let restart_seconds = started.elapsed().as_secs_f64();
     drop(again);
     let floor_cycles_per_second = sql_baseline::measure(

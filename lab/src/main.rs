@@ -36,6 +36,9 @@ enum Command {
     TimedTrainer(turnaround::TimedTrainerOptions),
     /// Run a sweep while workers, coordinator and database are killed and the network is cut, and compare it with a run without faults
     Chaos(chaos::ChaosOptions),
+    /// What a host of `acceptance network` does to the coordinator
+    #[command(hide = true)]
+    NetworkPeer(acceptance::PeerOptions),
     /// Check with real programs that a deployment works
     #[command(subcommand)]
     Acceptance(acceptance::AcceptanceCommand),
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Idle(arguments) => block_on(idle::run(&arguments)),
         Command::Results(arguments) => block_on(results::run(&arguments)),
         Command::Chaos(arguments) => block_on(chaos::run(&arguments)),
+        Command::NetworkPeer(arguments) => block_on(acceptance::run_peer(&arguments)),
         // These block and handle signals themselves.
         Command::Train(arguments) => train::run(&arguments),
         Command::Turnaround(arguments) => turnaround::run(&arguments),

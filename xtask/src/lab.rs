@@ -24,6 +24,9 @@ const SLURM_PACKAGES: [packages::Need; 8] = [
     ("scancel", "slurm-wlm"),
     ("setpriv", "util-linux"),
 ];
+/// What hosts of this machine's own need, and what listens between them.
+const NETWORK_PACKAGES: [packages::Need; 3] =
+    [("ip", "iproute2"), ("tshark", "tshark"), ("setpriv", "util-linux")];
 /// What checks the files in deploy/.
 const DEPLOY_PACKAGES: [packages::Need; 3] =
     [("systemd-analyze", "systemd"), ("systemd-sysusers", "systemd"), ("bash", "bash")];
@@ -61,6 +64,7 @@ enum Task {
     Train,
     Slurm,
     Deploy,
+    Network,
     /// Help, or a mistake: `sortie-lab` explains it.
     Explain,
 }
@@ -72,6 +76,7 @@ pub fn run(area: Area, options: &Options) -> Result<()> {
     match task {
         Task::Slurm => packages::require(&SLURM_PACKAGES)?,
         Task::Deploy => packages::require(&DEPLOY_PACKAGES)?,
+        Task::Network => packages::require(&NETWORK_PACKAGES)?,
         Task::Coordinator | Task::Workers | Task::Train | Task::Explain => {}
     }
     let has_programs = arguments.iter().any(|argument| is_option(argument, "--programs"));
@@ -98,7 +103,7 @@ pub fn run(area: Area, options: &Options) -> Result<()> {
         Task::Deploy => {
             lab.env("SORTIE_LAB_CHECKER", python_package::folder(CHECKER.0, CHECKER.1)?);
         }
-        Task::Slurm | Task::Explain => {}
+        Task::Slurm | Task::Network | Task::Explain => {}
     }
     match area {
         Area::Bench => {}
@@ -123,6 +128,7 @@ fn task(area: Area, arguments: &[&OsString]) -> Task {
         (Area::Acceptance, "slurm") => Task::Slurm,
         (Area::Acceptance, "deploy") => Task::Deploy,
         (Area::Acceptance, "day") => Task::Workers,
+        (Area::Acceptance, "network") => Task::Network,
         (Area::Bench | Area::Acceptance, _) => Task::Explain,
     }
 }
@@ -192,6 +198,7 @@ mod tests {
             (Area::Bench, "turnaround --turns 3", Task::Workers),
             (Area::Bench, "trian --data data", Task::Explain),
             (Area::Acceptance, "slurm --programs p", Task::Slurm),
+            (Area::Acceptance, "network", Task::Network),
             (Area::Acceptance, "deploy --help", Task::Explain),
             (Area::Acceptance, "--programs p", Task::Explain),
         ] {

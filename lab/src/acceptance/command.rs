@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{day, deploy, slurm};
+use super::{day, deploy, network, slurm};
 use crate::programs::ProgramOptions;
 
 /// An acceptance check.
@@ -13,6 +13,8 @@ pub enum AcceptanceCommand {
     Slurm(ProgramOptions),
     /// Check that systemd accepts the units, that the compose file fits its schema, and that the programs know every setting
     Deploy(deploy::DeployOptions),
+    /// Check what is said between hosts, whom the coordinator refuses, and that a flood stops nobody: in network namespaces, as root
+    Network(ProgramOptions),
     /// Do a researcher's day: eight jobs of commands as users type them, each with what it must print
     Day(day::DayOptions),
 }
@@ -25,6 +27,7 @@ pub fn run(command: &AcceptanceCommand) -> Result<()> {
     match command {
         AcceptanceCommand::Slurm(options) => slurm::run(options),
         AcceptanceCommand::Deploy(options) => deploy::run(options),
+        AcceptanceCommand::Network(options) => network::run(options),
         AcceptanceCommand::Day(options) => day::run(options),
     }
 }

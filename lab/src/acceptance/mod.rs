@@ -6,6 +6,8 @@ mod daemon;
 mod day;
 mod deploy;
 mod descendants;
+mod network;
 mod slurm;
 
 pub use command::{AcceptanceCommand, run};
+pub use network::{PeerOptions, run_peer};

@@ -65,6 +65,7 @@ impl SlurmSweep {
         let coordinator = Coordinator::launch(&LaunchOptions {
             program: sortie.to_owned(),
             database: format!("sqlite://{}", folder.join("sortie.db").display()),
+            insecure: false,
             port: 0,
             lease_seconds: None,
             variable: None,
