@@ -26,5 +26,6 @@ mod transaction;
 mod writes;
 
 pub(super) use open::open;
+pub use queries::{QUERY_WORD, run_query};
 pub(super) use restore::{Filled, fill};
 pub use sqlite::DEFAULT_URL;
