@@ -43,7 +43,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 ///
 /// Settings come from flags, then from SORTIE_* environment variables, then from `sortie.toml` in the working directory (but for
 /// `sortie worker`), then from `sortie/sortie.toml` in the XDG configuration folder (~/.config). Flags that have a variable can stand in
-/// the files, such as `coordinator = "https://head:7070"`, except --allow-commands; access, coordinator and insecure only
+/// the files, such as `coordinator = "https://head:7070"`, except --allow-commands and --store-allow; access, coordinator and insecure only
 /// in the latter, for a folder's file may have come with a repository. Switches are 1, true, yes, on or 0, false, no, off; an empty value
 /// is not set; `~` is the home folder. Exit codes: 0 done, 1 refused or failed with one line on stderr, 2 wrong usage.
 #[derive(Debug, Parser)]
