@@ -2,6 +2,8 @@
 //! takes their reports, and answers questions about them.
 
 pub mod clock;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grpc;
 mod listener;
 pub mod presence;

@@ -36,5 +36,7 @@ pub use query_limits::{
 pub(crate) use query_wire::row_wire;
 pub use restore::{Restored, restore};
 pub use settings::{OpenOptions, Settings};
+#[cfg(feature = "fuzzing")]
+pub use sql::GuardedFile;
 pub use sql::{DEFAULT_URL, QUERY_WORD, run_query};
 pub use types::*;

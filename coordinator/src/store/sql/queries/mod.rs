@@ -4,6 +4,8 @@
 //! cannot take more than its share of the machine.
 
 mod answer_file;
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod postgres;
 mod process;
 mod program;
@@ -11,5 +13,7 @@ mod refusals;
 mod service;
 mod sqlite;
 
+#[cfg(feature = "fuzzing")]
+pub use fuzzing::GuardedFile;
 pub use program::{QUERY_WORD, run_query};
 pub(super) use service::Queries;

@@ -56,6 +56,20 @@ impl Query {
         opened().map_err(|error| failed(&error))
     }
 
+    /// Ends the next query after about so many instructions of SQLite's machine.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn limit_instructions(&self, instructions: u32) -> Result<(), StoreError> {
+        for connection in [&self.file, &self.sandbox] {
+            let mut left = instructions / 1_000;
+            let over = move || {
+                left = left.saturating_sub(1);
+                left == 0
+            };
+            connection.progress_handler(1_000, Some(over)).map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
     /// Answers the query with this text. Blocks.
     pub(super) fn answer<E: From<StoreError> + From<std::io::Error>>(
         &self,
