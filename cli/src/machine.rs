@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use sortie_artifacts::AllowedStore;
 use sortie_core::access::Role;
 use sortie_core::pipe::Probe;
 use sortie_worker::launcher::{self, DeviceSelection, Launcher, SlotCount, SlotPlan};
@@ -42,6 +43,10 @@ pub struct Machine {
     /// the id of the system's start and by what their workers were started with]
     #[arg(long = "machine", value_name = "NAME", env = "SORTIE_MACHINE", value_parser = machine_name)]
     pub name: Option<String>,
+    /// An artifact store that this machine may use though it is no folder, if the coordinator names it: s3 for all of S3, or a place such
+    /// as s3://BUCKET/PREFIX with all below it. May be repeated. With others the worker ends: its AWS_* keys would go there
+    #[arg(long, value_name = "KIND | PLACE", env = "SORTIE_STORE_ALLOW", value_delimiter = ',')]
+    pub store_allow: Vec<AllowedStore>,
 }
 
 /// A name that fits a table's column.
@@ -91,6 +96,7 @@ impl Machine {
             launcher: Arc::new(launcher),
             observer: Arc::default(),
             command_guard: allow_commands.then(folders::own_program),
+            allowed_stores: self.store_allow.clone(),
             machine: self.name.clone(),
             tags: Vec::new(),
             find_dataset: |root, name| sortie_data::find(root, name).map_err(|error| error.to_string()),

@@ -29,6 +29,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use sortie_coordinator::store::{QUERY_WORD, run_query};
+
 use connection::Connection;
 
 /// A coordinator handles many small messages: glibc's allocation and copying of memory showed high in its profile.
@@ -41,10 +43,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 ///
 /// Settings come from flags, then from SORTIE_* environment variables, then from `sortie.toml` in the working directory (but for
 /// `sortie worker`), then from `sortie/sortie.toml` in the XDG configuration folder (~/.config). Flags that have a variable can stand in
-/// the files, such as `coordinator = "https://head:7070"`, except --allow-commands; access, coordinator and insecure only in the latter,
-/// for a folder's file may have come with a repository. Switches are 1, true, yes, on or 0, false, no,
-/// off; an empty value is not set; `~` is the home folder. Exit codes: 0 done, 1 refused or failed with one line on stderr, 2 wrong
-/// usage.
+/// the files, such as `coordinator = "https://head:7070"`, except --allow-commands and --store-allow; access, coordinator and insecure only
+/// in the latter, for a folder's file may have come with a repository. Switches are 1, true, yes, on or 0, false, no, off; an empty value
+/// is not set; `~` is the home folder. Exit codes: 0 done, 1 refused or failed with one line on stderr, 2 wrong usage.
 #[derive(Debug, Parser)]
 #[command(name = "sortie", version, arg_required_else_help = true)]
 struct Arguments {
@@ -122,8 +123,10 @@ const GUARD: &str = "guard";
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == GUARD) {
-        return sortie_worker::guard::run(words);
+    match words.next() {
+        Some(word) if word == GUARD => return sortie_worker::guard::run(words),
+        Some(word) if word == QUERY_WORD => return run_query(words),
+        _ => {}
     }
     let Arguments { connection, command } = match arguments() {
         Ok(arguments) => arguments,

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_access::TokenDigest;
-use sortie_coordinator::store::{Claim, OpenOptions, Settings, Store, SubmitOptions, Submitted, Worker};
+use sortie_coordinator::store::{
+    Claim, OpenOptions, QUERY_TEMPORARY_BYTES_MAX, Settings, Store, SubmitOptions, Submitted, Worker,
+};
 use sortie_core::job::Outcome;
 use sortie_core::lease::{Batch, Completion};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
@@ -211,6 +213,97 @@ fn what_may_not_be_asked_is_refused_in_one_line() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8(unknown.stderr).unwrap().contains("table, csv, json, markdown"));
     assert_eq!(coordinator.says(&["select count(*) as n from v_trials", "--format", "csv"]), "n\n4\n");
+}
+
+/// A number of `/proc/PID/status`, such as `VmHWM`, in KiB.
+fn status(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// The processes that a process has started, whichever of its threads did.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The bytes of a process's files that have no name any more.
+fn nameless_bytes(pid: u32) -> u64 {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let nameless = files.filter(|file| {
+        std::fs::read_link(file.path()).is_ok_and(|name| name.to_string_lossy().ends_with("(deleted)"))
+    });
+    nameless.filter_map(|file| Some(std::fs::metadata(file.path()).ok()?.len())).sum()
+}
+
+#[test]
+fn a_query_takes_its_share_of_space_and_memory_and_the_coordinator_none_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(folder.path());
+    let pid = coordinator.child.id();
+    coordinator.says(&["select 1"]);
+    let before = status(pid, "VmRSS");
+    let sorted = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 100000) \
+                  select hex(zeroblob(30000)) || i as t from n order by t desc";
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (line, bytes_max) = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut bytes_max = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                bytes_max = children(pid).into_iter().map(nameless_bytes).sum::<u64>().max(bytes_max);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            bytes_max
+        });
+        let line = coordinator.refuses(sorted);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        (line, watch.join().unwrap())
+    });
+    let too_much_space = "error: the query needs more temporary space than the 1024 MiB that it may take, or than there is: \
+                          ask for less at a time, such as one sweep or one method\n";
+    assert_eq!(line, too_much_space);
+    assert!((1..=QUERY_TEMPORARY_BYTES_MAX).contains(&bytes_max), "{bytes_max} bytes");
+    let texts = |from: usize| {
+        (from..from + 126).map(|n| format!("hex(zeroblob({n}))")).collect::<Vec<_>>().join(", ")
+    };
+    let long =
+        format!("select length(max({}, max({}, max({}))))", texts(500_000), texts(501_000), texts(502_000));
+    let too_much_memory = "error: the query needs more than 256 MiB of memory: ask for less at a time, such as one sweep or one method\n";
+    assert_eq!(coordinator.refuses(&long), too_much_memory);
+    let grown = status(pid, "VmHWM") - before;
+    assert!(grown < 16 << 10, "the coordinator's memory grew by {grown} KiB");
+    // What stays within both goes through.
+    assert_eq!(
+        coordinator.says(&["select length(hex(zeroblob(500000))) as n", "--format", "csv"]),
+        "n\n1000000\n"
+    );
+}
+
+#[test]
+fn no_query_outlives_its_coordinator() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(folder.path());
+    let endless = "with recursive n (i) as (select 1 union all select i + 1 from n) select count(*) from n";
+    let mut client =
+        coordinator.command(&[endless]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let patience = std::time::Instant::now() + Duration::from_secs(60);
+    let wait = |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(std::time::Instant::now() < patience, "nothing happened for far too long");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait(&|| !children(coordinator.child.id()).is_empty());
+    let query = children(coordinator.child.id()).remove(0);
+    coordinator.child.kill().unwrap();
+    coordinator.child.wait().unwrap();
+    wait(&|| !Path::new(&format!("/proc/{query}/exe")).exists());
+    client.kill().unwrap();
+    client.wait().unwrap();
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 mod callers;
 pub mod clock;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grpc;
 mod listener;
 pub mod presence;

@@ -12,6 +12,14 @@ pub struct UnknownName {
     pub allowed: String,
 }
 
+/// Whether a name can be that of one folder and of a column: it leads to no other place.
+pub fn is_folder_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with('.')
+        && !name.contains(|c: char| c.is_control() || "/\\".contains(c))
+}
+
 /// Gives an enum of plain variants `ALL`, `as_str`, `Display`, `FromStr`, `Serialize` and `Deserialize`. The calling crate needs serde.
 #[macro_export]
 macro_rules! named {

@@ -6,6 +6,8 @@
 
 pub mod commands;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod libtorch;
 pub mod model;
 pub mod process;

@@ -70,6 +70,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         Arc::clone(&session),
         destination.clone(),
         config.cache.join("artifacts"),
+        config.allowed_stores.clone(),
     ));
     let cache = config.cache.clone();
     // It may take long on a slow disk, and no trial needs it.
@@ -104,7 +105,9 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     ending.close();
     let ended = match worked {
         Ok(()) => agent.hand_back(stop).await,
-        Err(error @ AgentError::Incompatible(_)) => agent.hand_back(stop).await.and(Err(error)),
+        Err(error @ (AgentError::Incompatible(_) | AgentError::Store(_))) => {
+            agent.hand_back(stop).await.and(Err(error))
+        }
         Err(error) => {
             agent.abandon().await;
             Err(error)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_access::{AccessError, Target};
+use sortie_artifacts::AllowedStore;
 
 use crate::launcher::{LaunchError, Launcher, Slot};
 use crate::observation::Observer;
@@ -32,6 +33,8 @@ pub struct AgentConfig {
     pub launcher: Arc<Launcher>,
     /// The program whose `guard` subcommand runs a sweep's own commands; none where that is not allowed.
     pub command_guard: Option<PathBuf>,
+    /// Artifact stores that are no folders and that this worker may use all the same, with the keys that it has.
+    pub allowed_stores: Vec<AllowedStore>,
     /// The name that the user gave this machine, instead of the id of the system's start.
     pub machine: Option<String>,
     /// The tags that the user gave this worker.
@@ -71,6 +74,11 @@ pub enum AgentError {
     /// This machine lacks something that its devices need.
     #[error("{0}")]
     Machine(String),
+    /// The coordinator names an artifact store that this worker may not use.
+    #[error(
+        "the coordinator keeps artifacts in {0}, which this worker may not use: its keys would go there. Allow it by --store-allow {0}"
+    )]
+    Store(String),
     /// The builds of worker and coordinator have different API versions.
     #[error("{0}")]
     Version(String),

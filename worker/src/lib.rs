@@ -9,6 +9,8 @@ mod agent;
 mod attempt;
 mod config;
 mod connection;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod guard;
 #[cfg(feature = "test-hooks")]
 mod journal;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: sets up a clone, runs the quickstart and the tests, and hands longer checks over to `sortie-lab`.
 
 mod check;
+mod fuzz;
 mod lab;
 mod process;
 mod quickstart;
@@ -25,6 +26,8 @@ enum Command {
     Quickstart,
     /// Run everything that CI runs: format, lints, documentation, tests
     Test,
+    /// Feed made-up input to whatever reads the input of others, by libFuzzer
+    Fuzz(fuzz::Options),
     /// Check a deployment with real programs: `slurm` for a sweep on a Slurm cluster, `deploy` for the files in deploy/,
     /// `day` for a researcher's day of commands
     #[command(disable_help_flag = true)]
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::run(&options).map(|ready| ready.print()),
         Command::Quickstart => quickstart::run(),
         Command::Test => check::run(),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Acceptance(options) => lab::run(lab::Area::Acceptance, &options),
         Command::Chaos(options) => lab::run(lab::Area::Chaos, &options),
         Command::Bench(options) => lab::run(lab::Area::Bench, &options),

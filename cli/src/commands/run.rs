@@ -167,7 +167,7 @@ impl Coordinator {
     async fn start(database: &DatabaseUrl) -> Result<Self> {
         let artifacts = storage::artifacts(None, database)?;
         let listen = ([127, 0, 0, 1], 0).into();
-        let options = OpenOptions::default();
+        let options = OpenOptions { query_program: Some(folders::own_program()), ..OpenOptions::default() };
         let database = database.clone();
         let identity = identity::of_run()?;
         let config =

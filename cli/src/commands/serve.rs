@@ -54,7 +54,11 @@ pub struct Arguments {
 /// One line: the database or the port cannot be used.
 pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     logging::start(arguments.log_format)?;
-    let options = OpenOptions { network_disk: arguments.db_on_network_disk, ..OpenOptions::default() };
+    let options = OpenOptions {
+        network_disk: arguments.db_on_network_disk,
+        query_program: Some(folders::own_program()),
+        ..OpenOptions::default()
+    };
     let lease = Duration::from_secs(arguments.lease);
     let database = storage::database(&arguments.db)?;
     let artifacts = storage::artifacts(arguments.store.as_ref(), &database)?;

@@ -130,9 +130,10 @@ fn settings(command: &Command) -> BTreeMap<String, Arg> {
     settings.filter_map(|arg| Some((arg.get_long()?.to_owned(), arg.clone()))).collect()
 }
 
-/// Permission to run programs is given by whoever starts a worker, never by a file in the folder that it happens to start in.
+/// Permission to run programs, and to use keys at some place, is given by whoever starts a worker, never by a file in the folder that it
+/// happens to start in.
 fn is_permission(arg: &Arg) -> bool {
-    arg.get_long() == Some("allow-commands")
+    matches!(arg.get_long(), Some("allow-commands" | "store-allow"))
 }
 
 /// The value as the flag would be given it; refused where the flag would refuse it; none where it is empty.

@@ -182,3 +182,27 @@ trap saved TERM; touch "${0%/*}/ready"; while true; do sleep 0.05; done"#;
     let losses: Vec<u64> = told.iter().flat_map(|batch| &batch.losses).map(|loss| loss.step).collect();
     assert_eq!((left, losses), (vec![9], vec![9]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_ends_where_its_keys_would_go_to_a_place_that_nobody_allowed() {
+    let offered = "s3://somebody/prefix";
+    let agent =
+        Agent::start_with(SUCCEEDS, |script| script.store = (offered.to_owned(), "right".to_owned())).await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), agent.task).await.unwrap().unwrap();
+    let said = "the coordinator keeps artifacts in s3://somebody/prefix, which this worker may not use: its keys would go there. \
+                Allow it by --store-allow s3://somebody/prefix";
+    assert_eq!(ended.unwrap_err().to_string(), said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_whose_folders_lie_outside_of_the_data_root_is_not_run() {
+    for name in ["../Any", "/etc", ".."] {
+        let agent = Agent::start(SUCCEEDS).await;
+        let token = agent.fake.queue(&spec(name, 0));
+        let ended =
+            tokio::time::timeout(std::time::Duration::from_secs(60), agent.task).await.unwrap().unwrap();
+        let said = ended.unwrap_err().to_string();
+        assert!(said.contains(&format!("reads {name:?}, which is no name of a folder")), "{said}");
+        assert_ne!(agent.fake.outcome(token), Some(Outcome::Succeeded));
+    }
+}

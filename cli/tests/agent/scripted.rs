@@ -78,6 +78,7 @@ impl Agent {
             launcher: launcher(folder.path(), program).into(),
             observer: Default::default(),
             command_guard: Some(env!("CARGO_BIN_EXE_sortie").into()),
+            allowed_stores: Vec::new(),
             machine: None,
             tags: Vec::new(),
             find_dataset: |_, _| Ok(()),

@@ -20,12 +20,12 @@ use super::logs;
 use super::refusal::{check_version, invalid, refused};
 use super::request::{named_trials, read_submission, read_sweep};
 use super::wire::{
-    artifacts_wire, certificate_wire, history_wire, preview_wire, progress_wire, row_wire, status_wire,
-    trial_wire, worker_wire,
+    artifacts_wire, certificate_wire, history_wire, preview_wire, progress_wire, status_wire, trial_wire,
+    worker_wire,
 };
 use crate::store::{
     Deed, PageRequest, QUERY_TIME_MAX, StoreError, Submitted, SweepAction, SweepContents, TrialAction,
-    Verified,
+    Verified, row_wire,
 };
 
 /// Evaluations that are read at a time, about: few enough for flat memory, many enough that asking costs little.

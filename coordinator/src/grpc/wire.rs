@@ -11,8 +11,8 @@ use sortie_proto::v1;
 
 use super::coordinator::Offer;
 use crate::store::{
-    ArtifactLocation, Certificate, Preview, QueryRow, QueryValue, StoredArtifact, Submitted, SweepStatus,
-    TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
+    ArtifactLocation, Certificate, Preview, StoredArtifact, Submitted, SweepStatus, TrialArtifacts,
+    TrialHistory, TrialLine, WorkerLine,
 };
 
 pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
@@ -192,19 +192,6 @@ pub(super) fn certificate_wire(certificate: Certificate) -> v1::Certificate {
         worker,
         difference,
     }
-}
-
-pub(super) fn row_wire(row: QueryRow) -> v1::QueryRow {
-    use v1::query_value::Value;
-    let value = |value| match value {
-        QueryValue::Null => None,
-        QueryValue::Integer(value) => Some(Value::Integer(value)),
-        QueryValue::Real(value) => Some(Value::Real(value)),
-        QueryValue::Decimal(digits) => Some(Value::Decimal(digits)),
-        QueryValue::Flag(flag) => Some(Value::Flag(flag)),
-        QueryValue::Text(text) => Some(Value::Text(text)),
-    };
-    v1::QueryRow { values: row.into_iter().map(|cell| v1::QueryValue { value: value(cell) }).collect() }
 }
 
 fn milliseconds(duration: Duration) -> u64 {

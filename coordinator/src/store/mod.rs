@@ -15,6 +15,7 @@ mod handle;
 mod memory;
 mod query;
 mod query_limits;
+mod query_wire;
 mod request;
 mod restore;
 mod settings;
@@ -31,9 +32,13 @@ pub use handle::{Backup, Certificate, Store, Verified};
 pub use memory::Memory;
 pub use query::{QueryRow, QueryValue, Rows, VIEWS};
 pub use query_limits::{
-    QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QUERY_TIME_MAX,
+    QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_MEMORY_MAX, QUERY_ROW_BYTES_MAX,
+    QUERY_TEMPORARY_BYTES_MAX, QUERY_TIME_MAX,
 };
+pub(crate) use query_wire::row_wire;
 pub use restore::{Restored, restore};
 pub use settings::{OpenOptions, Settings};
-pub use sql::DEFAULT_URL;
+#[cfg(feature = "fuzzing")]
+pub use sql::GuardedFile;
+pub use sql::{DEFAULT_URL, QUERY_WORD, run_query};
 pub use types::*;

@@ -15,8 +15,6 @@ const CHUNK_ROWS: usize = 500;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks that wait for their reader; then the database waits.
 const CHUNKS_MAX: usize = 2;
-/// How often a thread that waits for its reader looks whether it may go on. Nothing wakes one up both for room and for the time.
-const LOOK: Duration = Duration::from_millis(2);
 
 /// One value of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,9 +124,10 @@ impl Output {
         self.deadline
     }
 
-    /// A look from elsewhere at whether it is to go on.
-    pub(super) fn watch(&self) -> QueryDeadline {
-        QueryDeadline { chunks: self.chunks.downgrade(), deadline: self.deadline }
+    /// Waits until the reader is gone. It must be dropped before the end is reported.
+    pub(super) fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let chunks = self.chunks.clone();
+        async move { chunks.closed().await }
     }
 
     /// Tells the columns: the query runs.
@@ -161,58 +160,6 @@ impl Output {
     pub(super) async fn finish(&mut self) -> Result<(), ReaderGone> {
         let chunk = self.take();
         if chunk.is_empty() { Ok(()) } else { self.chunks.send(chunk).await.map_err(|_| ReaderGone) }
-    }
-
-    /// [`Output::push`] for a thread that may block. False: stop, for the reader is gone or the time is up.
-    pub(super) fn push_blocking(&mut self, row: QueryRow) -> bool {
-        match self.add(row) {
-            Some(chunk) => self.send_blocking(chunk),
-            None => true,
-        }
-    }
-
-    /// [`Output::finish`] for a thread that may block.
-    pub(super) fn finish_blocking(&mut self) -> bool {
-        let chunk = self.take();
-        chunk.is_empty() || self.send_blocking(chunk)
-    }
-
-    fn send_blocking(&self, mut chunk: Vec<QueryRow>) -> bool {
-        while let Err(error) = self.chunks.try_send(chunk) {
-            let mpsc::error::TrySendError::Full(unsent) = error else { return false };
-            if Instant::now() >= self.deadline {
-                return false;
-            }
-            chunk = unsent;
-            std::thread::sleep(LOOK);
-        }
-        true
-    }
-}
-
-/// See [`Output::watch`].
-#[derive(Clone, Debug)]
-pub(super) struct QueryDeadline {
-    chunks: mpsc::WeakSender<Vec<QueryRow>>,
-    deadline: Instant,
-}
-
-impl QueryDeadline {
-    /// Whether the time is up.
-    pub(super) fn is_late(&self) -> bool {
-        Instant::now() >= self.deadline
-    }
-
-    /// Waits until the reader is gone. It must be dropped before the end is reported.
-    pub(super) async fn gone(self) {
-        if let Some(chunks) = self.chunks.upgrade() {
-            chunks.closed().await;
-        }
-    }
-
-    /// Whether there is no use in going on.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_late() || self.chunks.upgrade().is_none_or(|chunks| chunks.is_closed())
     }
 }
 

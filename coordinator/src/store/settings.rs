@@ -1,5 +1,6 @@
 //! What the coordinator decides about its store.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ impl Settings {
 pub struct OpenOptions {
     /// A SQLite file on a network file system: exclusive locking, no shared memory.
     pub network_disk: bool,
+    /// The program that answers users' queries on a SQLite file: it calls [`run_query`](super::run_query) when its first word is
+    /// [`QUERY_WORD`](super::QUERY_WORD). Without, queries are refused there.
+    pub query_program: Option<PathBuf>,
     /// Instead of the store's own clock: for tests that decide what time it is.
     pub clock: Option<Arc<dyn Clock>>,
     /// The most pages that a SQLite file may have: for tests of a full disk.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_coordinator::store::{QUERIES_MAX, QUERY_TIME_MAX, QueryValue, StoreError};
+use sqlx::{Connection as _, Executor as _};
 
 use crate::cases_queries::{is_sqlite, refusal, rows, text};
 use crate::fixture::*;
@@ -101,4 +102,36 @@ pub async fn what_is_too_long_is_refused(f: Fixture) {
     let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT i, 'a text' AS t FROM n";
     let all = rows(&f, many).await;
     assert_eq!((all.len(), &all[19_999]), (20_000, &vec![QueryValue::Integer(20_000), text("a text")]));
+}
+
+/// On SQLite `sortie sql`'s tests look at the limits themselves, in the process that has them.
+pub async fn what_takes_too_much_space_is_refused(f: Fixture) {
+    let text = if is_sqlite(&f) { "hex(zeroblob(30000))" } else { "repeat('00', 30000)" };
+    let sort = format!(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT {text} || i AS t FROM n ORDER BY t DESC"
+    );
+    let line = "the query needs more temporary space than the 1024 MiB that it may take, or than there is: \
+                ask for less at a time, such as one sweep or one method";
+    assert_eq!(refusal(&f, &sort).await, line);
+    let Database::Postgres(url) = &f.database else { return };
+    // The server's own limit stands where it is less.
+    let mut owner = sqlx::PgConnection::connect(url).await.unwrap();
+    let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&mut owner).await.unwrap();
+    let own_limit = format!("ALTER DATABASE {name} SET temp_file_limit = '1MB'");
+    owner.execute(sqlx::AssertSqlSafe(own_limit)).await.unwrap();
+    let small = sort.replace("100000", "1000");
+    assert_eq!(refusal(&f, &small).await, line);
+    // An account that may not set it is answered, too.
+    let account = format!("{name}_plain");
+    for sql in [
+        format!("ALTER DATABASE {name} RESET temp_file_limit"),
+        format!("CREATE ROLE {account} LOGIN"),
+        format!("GRANT ALL ON SCHEMA public TO {account}"),
+        format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {account}"),
+        format!("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {account}"),
+    ] {
+        owner.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    }
+    let plain = Fixture::new(Database::Postgres(url.replace("postgres@", &format!("{account}@")))).await;
+    assert_eq!(rows(&plain, &small).await.len(), 1_000);
 }

@@ -124,7 +124,11 @@ impl Database {
 
     pub async fn open(&self, clock: &Arc<MockClock>) -> Result<Store, StoreError> {
         let clock = Arc::clone(clock);
-        let options = OpenOptions { clock: Some(Arc::clone(&clock) as Arc<_>), ..OpenOptions::default() };
+        let options = OpenOptions {
+            clock: Some(Arc::clone(&clock) as Arc<_>),
+            query_program: Some(env!("CARGO_BIN_EXE_sortie-query").into()),
+            ..OpenOptions::default()
+        };
         match self {
             Self::Model(model) => Store::in_memory(model, SETTINGS, clock).await,
             _ => Store::open(&self.url().parse().unwrap(), &options, SETTINGS).await,

@@ -275,6 +275,7 @@ sql_contract! {
         a_query_without_end_ends,
         only_so_many_run_at_a_time_and_one_that_nobody_reads_ends,
         what_is_too_long_is_refused,
+        what_takes_too_much_space_is_refused,
     }
     cases_methods {
         views_show_what_a_sweep_asks_for,

@@ -2,8 +2,9 @@
 
 use super::error::{SpecError, wrong};
 use super::file::{DataTable, SweepFile};
-use super::values::{is_plain, no_plus};
+use super::values::no_plus;
 use crate::catalogue;
+use crate::names::is_folder_name;
 use crate::trial::{DatasetSpec, Layout, MissingClasses, SplitBy};
 
 /// What a sweep file and the catalogue say of a dataset. Whoever reads its folder, reads it by this.
@@ -135,7 +136,7 @@ fn sorted_names(key: &str, mut names: Vec<String>) -> Result<Vec<String>, SpecEr
     // Only names of domains are joined by '+'.
     if !(2..=100_000).contains(&names.len())
         || !distinct
-        || !names.iter().all(|name| is_plain(&name.replace('+', "_")))
+        || !names.iter().all(|name| is_folder_name(&name.replace('+', "_")))
     {
         let allowed =
             "2 or more different folder names without '/', '\\', control characters, or a leading '.'";

@@ -7,10 +7,11 @@ use super::error::{SpecError, missing, too_large, wrong};
 use super::file::{GridTable, HeldOut};
 use super::one_or_many::OneOrMany;
 use super::sweep::{Grid, SweepSpec};
-use super::values::{AXIS_VALUES_MAX, distinct, is_plain, no_plus};
+use super::values::{AXIS_VALUES_MAX, distinct, no_plus};
 use crate::combine::COMBINE;
 use crate::command::BUILT_IN;
 use crate::finetune::{AXES, Setting};
+use crate::names::is_folder_name;
 use crate::parameters::Scalar;
 use crate::trial::DatasetSpec;
 
@@ -117,7 +118,7 @@ pub(super) fn held_out_domains(
     // A command may name no domains; the held-out ones must still be valid column names.
     let unknown = held_out
         .iter()
-        .find(|domain| if domains.is_empty() { !is_plain(domain) } else { !domains.contains(domain) });
+        .find(|domain| if domains.is_empty() { !is_folder_name(domain) } else { !domains.contains(domain) });
     if let Some(unknown) = unknown {
         let allowed = if domains.is_empty() {
             "names without '/', '\\', control characters, or a leading '.'".to_owned()

@@ -28,14 +28,6 @@ pub(super) fn no_plus(key: &str, names: &[String]) -> Result<(), SpecError> {
     }
 }
 
-/// Whether it can name a folder and a column.
-pub(super) fn is_plain(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 200
-        && !name.starts_with('.')
-        && !name.contains(|c: char| c.is_control() || "/\\".contains(c))
-}
-
 /// The values of an axis: at least one, not too many, all different.
 pub(super) fn distinct<T: PartialEq + std::fmt::Debug>(
     key: &str,

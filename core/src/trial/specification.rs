@@ -83,6 +83,15 @@ impl Work {
             Self::Command(settings) => settings.dataset.as_deref(),
         }
     }
+
+    /// The names of all folders that the trial reads below the data root: the dataset's, and those of its domains and classes.
+    pub fn folders(&self) -> impl Iterator<Item = &str> {
+        let below = match self {
+            Self::Finetune(settings) => [&settings.dataset.domains[..], &settings.dataset.classes],
+            Self::Command(settings) => [&settings.domains[..], &[]],
+        };
+        self.dataset().into_iter().chain(below.into_iter().flatten().map(String::as_str))
+    }
 }
 
 /// Everything that decides a trial's numbers. Paths, device, threads and names of sweeps are not in it.

@@ -29,3 +29,5 @@ pub use load::{LoadRequest, Pretrained, assemble, facts, load, load_random};
 pub use source::{Classifier, Source};
 pub use state::StateDict;
 pub use weights_file::find as find_weights;
+#[cfg(feature = "fuzzing")]
+pub(crate) use weights_file::read_all;

@@ -127,6 +127,18 @@ impl WeightsFile {
     }
 }
 
+/// Reads every tensor of a file, or finds out why one cannot be read. Gives how many there are.
+///
+/// # Errors
+/// [`TrialError::BadData`] naming the file.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read_all(path: &Path) -> Result<usize, TrialError> {
+    let mut file = WeightsFile::open(path)?;
+    let tensors = file.names().len();
+    (0..tensors).for_each(|index| drop(file.read(index, None)));
+    Ok(tensors)
+}
+
 /// The names in a file, of which there is at least one.
 fn content(path: &Path) -> Result<(Vec<TensorName>, Content), String> {
     let text = |error: std::io::Error| error.to_string();

@@ -25,6 +25,8 @@ mod state;
 mod stopwatch;
 mod warm_up;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use checkpoints::check_checkpoint;
 pub use combine::run_combination;
 pub use device::ComputeDevice;
 pub use environment::{Artifacts, TrialEnvironment, TrialSink};

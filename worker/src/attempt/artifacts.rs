@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_artifacts::{ArtifactStore, folder_url};
+use sortie_artifacts::{AllowedStore, ArtifactStore, folder_url};
 use sortie_core::keys::AttemptToken;
 use sortie_core::trial::SpecHash;
 use tokio::sync::watch;
@@ -86,8 +86,14 @@ impl DestinationWatch {
     }
 }
 
-/// Tries the coordinator's store whenever it names one, and reports to it where artifacts go. Never returns.
-pub(crate) async fn run(session: Arc<Session>, destination: DestinationWatch, own: PathBuf) -> AgentError {
+/// Tries the coordinator's store whenever it names one, and reports to it where artifacts go. Returns when it names one that this worker may
+/// not use: whoever started both should know, instead of finding files on some machine's disk later.
+pub(crate) async fn run(
+    session: Arc<Session>,
+    destination: DestinationWatch,
+    own: PathBuf,
+    allowed: Vec<AllowedStore>,
+) -> AgentError {
     let old = own.join("checkpoints");
     // It may take long on a slow disk, and no trial needs it.
     tokio::task::spawn_blocking(move || clear_old(&old));
@@ -97,6 +103,10 @@ pub(crate) async fn run(session: Arc<Session>, destination: DestinationWatch, ow
             wait(&mut store_info).await;
             continue;
         };
+        // What is no URL of a store is refused when it is opened.
+        if !offer.url.is_empty() && !AllowedStore::permit(&allowed, &offer.url).unwrap_or(true) {
+            return AgentError::Store(offer.url);
+        }
         let (found, name) = match shared(&offer, session.worker_id()).await {
             Ok(store) => {
                 tracing::info!(store = %store.url(), "checkpoints and artifacts go to the shared store");

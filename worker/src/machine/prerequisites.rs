@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
+use sortie_core::names::is_folder_name;
 use sortie_core::prerequisite::{Findings, Missing, PREREQUISITES_MAX, Prerequisite};
 
 use crate::config::AgentConfig;
@@ -36,6 +37,9 @@ impl Prerequisites {
         let mut findings = Findings::default();
         for prerequisite in &self.0 {
             let found = match prerequisite {
+                Prerequisite::Dataset(name) if !is_folder_name(name) => {
+                    Err(format!("{name:?} is no name of a folder"))
+                }
                 Prerequisite::Dataset(name) => (config.find_dataset)(&config.data, name),
                 Prerequisite::Program(program) => find_program(program, env::var_os("PATH")),
             };

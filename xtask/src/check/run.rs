@@ -24,6 +24,8 @@ pub fn run() -> Result<()> {
         cargo
     };
     process::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    // The fuzz targets are no part of the workspace: to build them takes as long as all else.
+    process::run(&mut cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
     files::check(&repository)?;
     process::run(&mut cargo(&[
         "clippy",

@@ -28,5 +28,8 @@ mod transaction;
 mod writes;
 
 pub(super) use open::open;
+#[cfg(feature = "fuzzing")]
+pub use queries::GuardedFile;
+pub use queries::{QUERY_WORD, run_query};
 pub(super) use restore::{Filled, fill};
 pub use sqlite::DEFAULT_URL;

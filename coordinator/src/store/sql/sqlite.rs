@@ -90,7 +90,7 @@ pub(super) async fn open(path: &Path, options: &OpenOptions) -> Result<SqlBacken
         writer: Pool::Sqlite(writer),
         readers: Pool::Sqlite(readers),
         durable: AtomicBool::new(true),
-        queries: Queries::sqlite(&path, options.network_disk),
+        queries: Queries::sqlite(&path, options),
         time: TimeSource::Process(time),
         elsewhere: Arc::new(Notify::new()),
         incarnation,

@@ -138,6 +138,15 @@ impl Checkpoint {
     }
 }
 
+/// Reads a file and drops it.
+///
+/// # Errors
+/// As [`Checkpoint::from_bytes`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn check_checkpoint(bytes: &[u8]) -> Result<(), String> {
+    Checkpoint::from_bytes(bytes).map(drop)
+}
+
 /// Just the version: a newer header may have other fields.
 #[derive(Deserialize)]
 struct Version {

@@ -11,6 +11,8 @@ mod safetensors_file;
 
 pub(super) use artifact_folder::ArtifactFolder;
 pub(super) use checkpoint_file::Checkpoint;
+#[cfg(feature = "fuzzing")]
+pub(crate) use checkpoint_file::check_checkpoint;
 pub(super) use manager::CheckpointManager;
 pub(super) use restore::spec_hash;
 pub(super) use safetensors_file::{fill, metadata, read_tensors};

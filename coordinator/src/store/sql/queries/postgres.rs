@@ -15,10 +15,12 @@ use sqlx::{
 };
 use sqlx::{Error, TypeInfo as _};
 
-use super::refusals::{database_refuses, no_select, too_long, too_wide, uncallable, unreadable};
+use super::refusals::{
+    database_refuses, no_select, too_long, too_much_space, too_wide, uncallable, unreadable,
+};
 use crate::store::StoreError;
 use crate::store::query::{Output, QueryRow, QueryValue, VIEWS};
-use crate::store::query_limits::{QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX};
+use crate::store::query_limits::{QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QUERY_TEMPORARY_BYTES_MAX};
 use crate::store::sql::sessions::Connector;
 
 /// So that equal values are equal texts wherever the server stands.
@@ -78,6 +80,11 @@ const STABLE: [&str; 40] = [
     "to_timestamp",
 ];
 
+/// Limits the temporary space of the session to so many KiB, unless the server's own limit is less.
+const LIMIT_SPACE: &str =
+    "SELECT set_config('temp_file_limit', CAST($1 AS TEXT), false) FROM pg_catalog.pg_settings
+    WHERE name = 'temp_file_limit' AND CAST(setting AS BIGINT) NOT BETWEEN 0 AND $1";
+
 /// The view that a query becomes.
 const VIEW: &str = "sortie_query";
 /// What Postgres understood of it that is not allowed: what kind of thing, and its name. Built-in things have numbers below 16384; whatever
@@ -124,7 +131,10 @@ pub(super) async fn run(connector: &Connector, sql: &str, output: &mut Output) -
     let settings = [&SETTINGS[..], &[("statement_timeout", &limit)]].concat();
     let mut connection = connector.connect(&settings).await?;
     let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
-    let (slow, deadline, gone) = (output.slow(), output.deadline(), output.watch().gone());
+    let space = i64::try_from(QUERY_TEMPORARY_BYTES_MAX >> 10).unwrap_or(i64::MAX);
+    // Only an account that may set it can: for others, the limit on the time is the only one.
+    let _ = sqlx::query(LIMIT_SPACE).bind(space).execute(&mut connection).await;
+    let (slow, deadline, gone) = (output.slow(), output.deadline(), output.gone());
     let ended = tokio::select! {
         ended = answer(&mut connection, sql, output) => {
             // Nothing is committed, and a server that does not take leave has nothing that is missed.
@@ -249,6 +259,8 @@ fn failed(error: Error, slow: &StoreError) -> StoreError {
     match (message.code().as_deref(), slow) {
         // The server's own limit on its time.
         (Some("57014"), StoreError::SlowQuery { limit }) => StoreError::SlowQuery { limit: *limit },
+        // The limit on its temporary files, and a disk without room for them.
+        (Some("53400" | "53100"), _) => too_much_space(),
         _ => database_refuses(message.message()),
     }
 }

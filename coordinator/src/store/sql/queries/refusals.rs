@@ -2,7 +2,12 @@
 
 use crate::store::StoreError;
 use crate::store::query::VIEWS;
-use crate::store::query_limits::{QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX};
+use crate::store::query_limits::{
+    QUERY_COLUMNS_MAX, QUERY_MEMORY_MAX, QUERY_ROW_BYTES_MAX, QUERY_TEMPORARY_BYTES_MAX,
+};
+
+/// What helps against every limit on what a query takes.
+const ASK_FOR_LESS: &str = "ask for less at a time, such as one sweep or one method";
 
 /// The query is wrong, or may not be asked.
 pub(super) fn refused(reason: String) -> StoreError {
@@ -38,6 +43,17 @@ pub(super) fn too_wide(columns: usize) -> StoreError {
 
 pub(super) fn too_long() -> StoreError {
     refused(format!("a row of the answer is longer than {QUERY_ROW_BYTES_MAX} bytes"))
+}
+
+pub(super) fn too_much_memory() -> StoreError {
+    refused(format!("the query needs more than {} MiB of memory: {ASK_FOR_LESS}", QUERY_MEMORY_MAX >> 20))
+}
+
+pub(super) fn too_much_space() -> StoreError {
+    refused(format!(
+        "the query needs more temporary space than the {} MiB that it may take, or than there is: {ASK_FOR_LESS}",
+        QUERY_TEMPORARY_BYTES_MAX >> 20
+    ))
 }
 
 fn views() -> String {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::refusals::refused;
-use super::{postgres, sqlite};
-use crate::store::StoreError;
+use super::{postgres, process};
 use crate::store::query::{Rows, answer};
 use crate::store::query_limits::{QUERIES_MAX, QUERY_BYTES_MAX};
 use crate::store::sql::sessions::Connector;
+use crate::store::{OpenOptions, StoreError};
 
 /// Where queries are answered, a few at a time.
 #[derive(Debug)]
@@ -22,14 +22,24 @@ pub(in crate::store::sql) struct Queries {
 
 #[derive(Clone, Debug)]
 enum Database {
-    /// None: its file can be open only once.
-    Sqlite(Option<PathBuf>),
+    Sqlite {
+        file: PathBuf,
+        program: PathBuf,
+    },
+    /// Why it answers none.
+    Silent(&'static str),
     Postgres(Connector),
 }
 
 impl Queries {
-    pub(in crate::store::sql) fn sqlite(path: &Path, exclusive: bool) -> Self {
-        Self::on(Database::Sqlite((!exclusive).then(|| path.to_owned())))
+    pub(in crate::store::sql) fn sqlite(path: &Path, options: &OpenOptions) -> Self {
+        Self::on(match &options.query_program {
+            _ if options.network_disk => Database::Silent(
+                "a database that was opened with --db-on-network-disk cannot answer queries beside its own work",
+            ),
+            None => Database::Silent("this coordinator was started without a program that answers queries"),
+            Some(program) => Database::Sqlite { file: path.to_owned(), program: program.clone() },
+        })
     }
 
     pub(in crate::store::sql) fn postgres(connector: Connector) -> Self {
@@ -53,25 +63,18 @@ impl Queries {
         }
         let permit = Arc::clone(&self.running).try_acquire_owned().map_err(|_| StoreError::QueriesRunning)?;
         let (mut output, ended, awaited) = answer(limit);
-        let sql = sql.to_owned();
-        match self.database.clone() {
-            Database::Sqlite(None) => {
-                return Err(refused(
-                    "a database that was opened with --db-on-network-disk cannot answer queries beside its own work".to_owned(),
-                ));
-            }
-            Database::Sqlite(Some(path)) => drop(tokio::task::spawn_blocking(move || {
-                let end = sqlite::run(&path, &sql, &mut output);
-                // The place is free before the reader hears of the end: it may ask again at once.
-                drop((output, permit));
-                let _ = ended.send(end);
-            })),
-            Database::Postgres(connector) => drop(tokio::spawn(async move {
-                let end = postgres::run(&connector, &sql, &mut output).await;
-                drop((output, permit));
-                let _ = ended.send(end);
-            })),
-        }
+        let (database, sql) = (self.database.clone(), sql.to_owned());
+        // In a task of its own: a caller that goes away must not leave a query that runs.
+        tokio::spawn(async move {
+            let end = match &database {
+                Database::Silent(reason) => Err(refused((*reason).to_owned())),
+                Database::Sqlite { file, program } => process::run(program, file, &sql, &mut output).await,
+                Database::Postgres(connector) => postgres::run(connector, &sql, &mut output).await,
+            };
+            // The place is free before the reader hears of the end: it may ask again at once.
+            drop((output, permit));
+            let _ = ended.send(end);
+        });
         awaited.rows().await
     }
 }

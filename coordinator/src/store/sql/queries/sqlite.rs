@@ -6,6 +6,7 @@
 //! * FROM logs) ...` would pass. It does refuse, in both, everything but reading and functions that SQLite itself declares innocuous.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,28 +17,68 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 
-use super::refusals::{database_refuses, no_select, refused, too_long, too_wide, uncallable, unreadable};
+use super::answer_file::AnswerWriter;
+use super::refusals::{
+    database_refuses, no_select, refused, too_long, too_much_memory, too_much_space, too_wide, uncallable,
+    unreadable,
+};
 use crate::store::StoreError;
-use crate::store::query::{Output, QueryDeadline, QueryRow, QueryValue, VIEWS};
+use crate::store::query::{QueryRow, QueryValue, VIEWS};
 use crate::store::query_limits::{QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX};
 
 /// Functions that make tables of their arguments alone.
 const TABLE_FUNCTIONS: [&str; 2] = ["json_each", "json_tree"];
 /// Names that SQLite keeps for itself: its catalogue, and tables about the connection.
 const OWN_PREFIXES: [&str; 2] = ["sqlite_", "pragma_"];
-/// How many instructions of SQLite's machine pass between two looks at the time.
-const LOOK_INSTRUCTIONS: i32 = 1_000;
 /// How long a query waits where the file is locked, which is only while another process recovers it.
 const BUSY_MAX: Duration = Duration::from_secs(5);
 
-/// Answers a query. Blocks.
-pub(super) fn run(path: &Path, sql: &str, output: &mut Output) -> Result<(), StoreError> {
-    let watch = output.watch();
-    let file = open(path).map_err(|error| failed(&error))?;
-    let sandbox = sandbox(&file).map_err(|error| failed(&error))?;
-    let guard = Guard::of(&file).map_err(|error| failed(&error))?;
-    let compiled = guard.compile(&sandbox, sql, false, &watch).map(drop);
-    compiled.and_then(|()| guard.answer(&file, sql, output, &watch))
+/// Pages that it keeps in memory, in KiB; sorts of as much need no file.
+const CACHE_KIB: i32 = -16_384;
+/// SQLite's codes for a temporary file that cannot be made longer, and for memory that it did not get while it read or mapped a file.
+const IOERR_WRITE: i32 = 10 | 3 << 8;
+const IOERR_NOMEM: i32 = 10 | 12 << 8;
+const IOERR_SHMMAP: i32 = 10 | 21 << 8;
+
+/// A file that is open for one query, which nobody has seen yet.
+pub(super) struct Query {
+    file: Connection,
+    sandbox: Connection,
+    guard: Guard,
+}
+
+impl Query {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let opened = || {
+            let file = open(path)?;
+            Ok(Self { sandbox: sandbox(&file)?, guard: Guard::of(&file)?, file })
+        };
+        opened().map_err(|error| failed(&error))
+    }
+
+    /// Ends the next query after about so many instructions of SQLite's machine.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn limit_instructions(&self, instructions: u32) -> Result<(), StoreError> {
+        for connection in [&self.file, &self.sandbox] {
+            let mut left = instructions / 1_000;
+            let over = move || {
+                left = left.saturating_sub(1);
+                left == 0
+            };
+            connection.progress_handler(1_000, Some(over)).map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Answers the query with this text. Blocks.
+    pub(super) fn answer<E: From<StoreError> + From<std::io::Error>>(
+        &self,
+        sql: &str,
+        answer: &mut AnswerWriter<impl Write>,
+    ) -> Result<(), E> {
+        self.guard.compile(&self.sandbox, sql, false)?;
+        self.guard.answer(&self.file, sql, answer)
+    }
 }
 
 fn open(path: &Path) -> Result<Connection, Error> {
@@ -47,6 +88,7 @@ fn open(path: &Path) -> Result<Connection, Error> {
     )?;
     file.busy_timeout(BUSY_MAX)?;
     file.pragma_update(None, "query_only", true)?;
+    file.pragma_update(None, "cache_size", CACHE_KIB)?;
     limit(&file)?;
     Ok(file)
 }
@@ -105,7 +147,6 @@ impl Guard {
         connection: &'a Connection,
         sql: &str,
         real: bool,
-        watch: &QueryDeadline,
     ) -> Result<Statement<'a>, StoreError> {
         let (functions, modules, refusal) =
             (Arc::clone(&self.functions), Arc::clone(&self.modules), Arc::clone(&self.refusal));
@@ -117,10 +158,6 @@ impl Guard {
             }
         };
         connection.authorizer(Some(authorizer)).map_err(|error| failed(&error))?;
-        let over = watch.clone();
-        connection
-            .progress_handler(LOOK_INSTRUCTIONS, Some(move || over.is_over()))
-            .map_err(|error| failed(&error))?;
         let statement = connection.prepare(sql).map_err(|error| self.reason(&error))?;
         match statement.column_count() {
             0 => Err(no_select()),
@@ -130,36 +167,21 @@ impl Guard {
         }
     }
 
-    fn answer(
+    fn answer<E: From<StoreError> + From<std::io::Error>>(
         &self,
         file: &Connection,
         sql: &str,
-        output: &mut Output,
-        watch: &QueryDeadline,
-    ) -> Result<(), StoreError> {
-        let mut statement = self.compile(file, sql, true, watch)?;
+        answer: &mut AnswerWriter<impl Write>,
+    ) -> Result<(), E> {
+        let mut statement = self.compile(file, sql, true)?;
         let columns = statement.column_names().into_iter().map(str::to_owned).collect::<Vec<_>>();
         let width = columns.len();
-        if output.begin(columns).is_err() {
-            return Ok(());
-        }
-        let late = |output: &Output| if watch.is_late() { Err(output.slow()) } else { Ok(()) };
+        answer.begin(columns)?;
         let mut rows = statement.query([]).map_err(|error| self.reason(&error))?;
-        loop {
-            match rows.next() {
-                Ok(Some(row)) => {
-                    if !output.push_blocking(read(row, width)?) {
-                        return late(output);
-                    }
-                }
-                Ok(None) if output.finish_blocking() => return Ok(()),
-                Ok(None) => return late(output),
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-                    return late(output);
-                }
-                Err(error) => return Err(self.reason(&error)),
-            }
+        while let Some(row) = rows.next().map_err(|error| self.reason(&error))? {
+            answer.push(read(row, width)?)?;
         }
+        Ok(answer.finish()?)
     }
 
     /// Why a query was refused: a thing that it may not do, or SQLite's error.
@@ -168,6 +190,17 @@ impl Guard {
             return reason;
         }
         match error {
+            Error::SqliteFailure(code, _) if code.code == ErrorCode::OutOfMemory => too_much_memory(),
+            Error::SqliteFailure(code, _) if [IOERR_NOMEM, IOERR_SHMMAP].contains(&code.extended_code) => {
+                too_much_memory()
+            }
+            // The file is open, and only read: what cannot be opened or written is a temporary one.
+            Error::SqliteFailure(code, _)
+                if matches!(code.code, ErrorCode::DiskFull | ErrorCode::CannotOpen)
+                    || code.extended_code == IOERR_WRITE =>
+            {
+                too_much_space()
+            }
             Error::SqliteFailure(_, Some(message)) => database_refuses(message),
             Error::MultipleStatement => no_select(),
             Error::InvalidParameterCount(..) => refused("a query has no parameters".to_owned()),
