@@ -36,7 +36,7 @@ impl Model {
         let clock = Arc::new(MonotonicClock::start(Timestamp(0)));
         let store = Arc::new(Store::in_memory(&Memory::default(), settings, clock).await?);
         let (stop, stopping) = watch::channel(false);
-        let coordinator = Arc::new(Coordinator { store, artifacts: None, stopping });
+        let coordinator = Arc::new(Coordinator { store, artifacts: None, callers: Arc::default(), stopping });
         Ok(Self { routes: routes(&coordinator), _stop: stop })
     }
 

@@ -280,7 +280,7 @@ statements! {
     losses_of: "SELECT step, loss, seconds FROM training_losses WHERE token = $1 ORDER BY step";
     attempt: "SELECT a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.token = $1";
-    worker_lines: "SELECT w.id, w.worker_id, w.host, w.pid, w.devices, w.slots, w.abilities, w.software, w.seen_ms, w.left_ms,
+    worker_lines: "SELECT w.id, w.worker_id, w.secret, w.host, w.pid, w.devices, w.slots, w.abilities, w.software, w.seen_ms, w.left_ms,
             w.machine, w.checkpoints
         FROM workers AS w WHERE w.seen_ms >= $1 ORDER BY w.id";
     running: "SELECT a.worker, s.name || '/' || substr(t.trial_id, 1, 8) AS trial
