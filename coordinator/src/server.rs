@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::grpc::{self, Coordinator, Offer};
-use crate::listener::{Door, Limits, Listener};
-use crate::store::{DatabaseUrl, OpenOptions, Settings, Store, StoreError};
+use crate::listener::{self, Door, Listener};
+use crate::store::{DatabaseUrl, Limits, OpenOptions, Settings, Store, StoreError};
 use crate::{presence, reaper};
 
 /// How long requests that run may take to end once the server is asked to stop.
@@ -34,6 +34,8 @@ pub struct Config {
     pub identity: Option<Identity>,
     /// How long a lease lasts after a heartbeat.
     pub lease: Duration,
+    /// How much is stored at most.
+    pub limits: Limits,
     /// Where workers put what trials leave.
     pub artifacts: Artifacts,
 }
@@ -100,9 +102,9 @@ impl Server {
     pub async fn open(config: &Config) -> Result<Self, ServeError> {
         let address = config.listen;
         let door = config.identity.as_ref().map(Door::new).transpose()?.map(Arc::new);
-        let listener = Listener::bind(address, Limits::of_this_process(), door.clone()).await;
+        let listener = Listener::bind(address, listener::Limits::of_this_process(), door.clone()).await;
         let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
-        let settings = Settings { lease: config.lease };
+        let settings = Settings { lease: config.lease, limits: config.limits };
         let store = Arc::new(Store::open(&config.database, &config.options, settings).await?);
         if let Ok(address) = listener.address() {
             presence::announce(&config.database, &url(address, door.is_some())?);
@@ -200,8 +202,8 @@ mod tests {
     #[tokio::test]
     async fn a_server_whose_writer_ended_says_so_instead_of_refusing_for_ever() {
         let listener =
-            Listener::bind(([127, 0, 0, 1], 0).into(), Limits::of_this_process(), None).await.unwrap();
-        let store = Arc::new(Store::without_writer(Settings { lease: Duration::from_secs(10) }));
+            Listener::bind(([127, 0, 0, 1], 0).into(), listener::Limits::of_this_process(), None).await.unwrap();
+        let store = Arc::new(Store::without_writer(Settings::new(Duration::from_secs(10))));
         let (stop, stopping) = watch::channel(false);
         let server = Server {
             listener,

@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod logs;
+mod pins;
 mod refusal;
 mod request;
 mod routes;

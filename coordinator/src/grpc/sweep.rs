@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
-use sortie_core::machine::WorkKind;
 use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::status::UserAction;
@@ -16,9 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
 
 use super::coordinator::{Coordinator, SOFTWARE};
-use super::logs;
+use super::{logs, pins};
 use super::refusal::{check_version, invalid, refused};
-use super::request::{named_trials, read_submission, read_sweep};
+use super::request::{named_trials, read_filter, read_submission, read_sweep};
 use super::wire::{
     artifacts_wire, certificate_wire, history_wire, preview_wire, progress_wire, row_wire, status_wire,
     trial_wire, worker_wire,
@@ -130,8 +128,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     ) -> Result<Response<v1::ControlResponse>, Status> {
         let v1::ControlRequest { sweep, action, r#where, state, priority, trials, name } =
             request.into_inner();
-        let filter = if r#where.is_empty() { Ok(Filter::default()) } else { Filter::parse(&r#where) };
-        let filter = filter.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let filter = read_filter(&r#where)?;
         let state = v1::TrialState::read_if_any("state", state).map_err(invalid)?;
         let named = named_trials(&trials)?;
         let action = v1::ControlAction::read("action", action).map_err(invalid)?;
@@ -206,9 +203,8 @@ impl v1::sweep_service_server::SweepService for SweepApi {
             || (state == StateName::Blocked).then(|| "until all its members have a result".to_owned());
         let mut note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
         if note.is_empty() && state == StateName::Queued {
-            let held_up =
-                self.0.store.held_up(&spec.require, &WorkKind::of(&spec.work)).await.map_err(refused)?;
-            note = held_up.map(|held_up| held_up.reason).unwrap_or_default();
+            let outlook = self.0.store.outlook(&spec).await.map_err(refused)?;
+            note = outlook.held_up.map(|held_up| held_up.reason).unwrap_or_default();
         }
         let lacks = self.0.store.lacks(&history, &spec).await.map_err(refused)?;
         Ok(Response::new(history_wire(history, &spec.work, note, lacks)))
@@ -267,6 +263,14 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let quarantines = self.0.store.release(&machine).await.map_err(refused)?;
         tracing::info!(%machine, quarantines, "a user released a machine");
         Ok(Response::new(v1::ReleaseResponse { quarantines }))
+    }
+
+    async fn pin(&self, request: Request<v1::PinRequest>) -> Result<Response<v1::PinResponse>, Status> {
+        pins::pin(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn unpin(&self, request: Request<v1::UnpinRequest>) -> Result<Response<v1::UnpinResponse>, Status> {
+        pins::unpin(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn results(
@@ -443,7 +447,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn cancelling_goes_on_without_its_caller() {
-        let (memory, settings) = (Memory::default(), Settings { lease: Duration::from_secs(10) });
+        let (memory, settings) = (Memory::default(), Settings::new(Duration::from_secs(10)));
         let store = Arc::new(
             Store::in_memory(
                 &memory,

@@ -25,13 +25,13 @@ mod writer;
 
 pub use database_url::{BadDatabaseUrl, DatabaseUrl};
 pub use error::StoreError;
-pub use handle::{Backup, Certificate, Store, Verified};
+pub use handle::{Backup, Certificate, Pinned, Store, Unpinned, Verified};
 pub use memory::Memory;
 pub use query::{QueryRow, QueryValue, Rows, VIEWS};
 pub use query_limits::{
     QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QUERY_TIME_MAX,
 };
 pub use restore::{Restored, restore};
-pub use settings::{OpenOptions, Settings};
+pub use settings::{Limits, OpenOptions, Settings};
 pub use sql::DEFAULT_URL;
 pub use types::*;

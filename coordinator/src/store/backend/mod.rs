@@ -12,9 +12,9 @@ pub(crate) mod trial_history;
 pub(crate) use changes::{Changes, Move, NewAttempt, NewTrial};
 pub(crate) use rows::{
     AttemptRow, AttemptState, Contradiction, FilesQuestion, LackingTrial, LogExtent, OpenSweep, Progress,
-    ReportedData, ReusingSweep, StoredSweepState, SweepRow, TrialRow, WaitingCombination, WaitingTrial,
+    Reported, ReportedData, ReusingSweep, Sizes, StoredSweepState, SweepRow, TrialRow, WaitingCombination, WaitingTrial,
     WorkerRow, given,
 };
 pub(crate) use traits::{
-    Attempts, Backend, Release, Removal, Sweeps, Transaction, Trials, VERIFIES, Workers,
+    Attempts, Backend, Inputs, Release, Removal, Sweeps, Transaction, Trials, VERIFIES, Workers,
 };

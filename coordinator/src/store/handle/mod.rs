@@ -1,6 +1,7 @@
 //! The handle that callers hold: opening, what workers and users ask for, and `sortie verify`.
 
 mod backup;
+mod pins;
 mod reads;
 mod store;
 mod users;
@@ -8,5 +9,6 @@ mod verification;
 mod workers;
 
 pub use backup::Backup;
+pub use pins::{Pinned, Unpinned};
 pub use store::Store;
 pub use verification::{Certificate, Verified};

@@ -1,6 +1,7 @@
 //! The model: what a database must do, in the plainest terms. Tests run the same contract against it and the real ones, and simulations
 //! run the whole coordinator on it.
 
+mod pins;
 mod reads;
 mod removal;
 mod sweeps;

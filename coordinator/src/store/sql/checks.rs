@@ -6,9 +6,10 @@ use sqlx::{Executor, Row, SqlSafeStr};
 
 use super::database::SqlBackend;
 use super::engine::Pool;
-use super::statements::{
-    ARTIFACT_COLUMNS, Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values, statements,
+use super::inserts::{
+    ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values,
 };
+use super::statements::{Dialect, statements};
 use super::{postgres, sqlite};
 use crate::store::OpenOptions;
 use crate::store::backend::Backend;

@@ -4,7 +4,8 @@ use futures::TryStreamExt as _;
 use sqlx::AssertSqlSafe;
 
 use super::engine::{Arg, Kind, Tx};
-use super::statements::{Dialect, VALUES_ROWS_MAX};
+use super::inserts::VALUES_ROWS_MAX;
+use super::statements::Dialect;
 use super::transaction::expect;
 use crate::store::StoreError;
 

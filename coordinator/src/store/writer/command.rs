@@ -7,11 +7,11 @@ use sortie_core::keys::{SweepKey, TrialKey};
 use sortie_core::spec::SweepSpec;
 use tokio::sync::watch;
 
-use crate::store::StoreError;
-use crate::store::admin::{self, Chunk, TrialsDone, TrialsRequest};
+use crate::store::admin::{self, Chunk, PinDone, PinRequest, TrialsDone, TrialsRequest};
 use crate::store::backend::{Changes, Release, Transaction};
 use crate::store::request::Reply;
 use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialEvent, Worker};
+use crate::store::{Limits, StoreError};
 
 /// Trials that one transaction adds to a sweep.
 const EXPAND_TRIALS: u64 = 500;
@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Note(Note, Reply<()>),
     /// Answered by the number of quarantines that it ended.
     Release(Release, Reply<u64>),
+    Pin(PinRequest, Reply<PinDone>),
     /// Answered by the number of leases.
     Grace(Grace, Reply<u64>),
 }
@@ -76,6 +77,7 @@ pub(crate) struct Register(pub(crate) Worker);
 pub(crate) struct Submit {
     pub(crate) spec: Box<SweepSpec>,
     pub(crate) options: SubmitOptions,
+    pub(crate) limits: Limits,
 }
 
 /// Changes a sweep.
@@ -137,7 +139,7 @@ impl Change for Submit {
     type Done = (SweepKey, Submitted);
 
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<Self::Done, StoreError> {
-        admin::store_sweep(&self.spec, self.options, time.now, tx).await
+        admin::store_sweep(&self.spec, self.options, self.limits, time.now, tx).await
     }
 }
 
@@ -194,6 +196,15 @@ impl Change for Release {
 
     fn commit(count: &u64) -> Commit {
         if *count > 0 { Commit::Announced } else { Commit::Nothing }
+    }
+}
+
+#[tonic::async_trait]
+impl Change for PinRequest {
+    type Done = PinDone;
+
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<PinDone, StoreError> {
+        admin::pin(self, time.now, tx).await
     }
 }
 

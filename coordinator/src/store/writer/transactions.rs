@@ -120,6 +120,12 @@ impl Writer {
             }
             Command::Note(note, reply) => reply.send_answer(self.change(&note).await),
             Command::Release(release, reply) => reply.send_answer(self.change(&release).await),
+            Command::Pin(request, reply) => {
+                let done = self.change(&request).await;
+                // Trials that were held may start.
+                self.claims.wake();
+                reply.send_answer(done);
+            }
             Command::Grace(grace, reply) => reply.send_answer(self.change(&grace).await),
         }
     }
