@@ -175,8 +175,8 @@ fn parse(command: clap::Command) -> Arguments {
 
 async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, backup, control, curves, delete, diff, explain, export, extend, figure, import, logs,
-        pin, plan, presets, report, restore, results, run, serve, sql, status, submit, trials, verify, wait,
+        artifacts, backup, control, curves, delete, diff, explain, export, extend, figure, import, logs, pin,
+        plan, presets, report, restore, results, run, serve, sql, status, submit, trials, verify, wait,
         worker, workers,
     };
     match command {

@@ -201,8 +201,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_whose_writer_ended_says_so_instead_of_refusing_for_ever() {
-        let listener =
-            Listener::bind(([127, 0, 0, 1], 0).into(), listener::Limits::of_this_process(), None).await.unwrap();
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), listener::Limits::of_this_process(), None)
+            .await
+            .unwrap();
         let store = Arc::new(Store::without_writer(Settings::new(Duration::from_secs(10))));
         let (stop, stopping) = watch::channel(false);
         let server = Server {

@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn a_reader_changes_nothing_and_a_worker_does_nothing_else() {
         let may = |role, method: &str, service: &str| may_call(role, &format!("/{service}/{method}"));
-        for method in ["Submit", "Extend", "Control", "Delete", "Verify", "Release", "Pin", "Unpin", "Backup"] {
+        for method in ["Submit", "Extend", "Control", "Delete", "Verify", "Release", "Pin", "Unpin", "Backup"]
+        {
             assert!(may(Role::Operator, method, SWEEPS), "{method}");
             assert!(!may(Role::Reader, method, SWEEPS) && !may(Role::Worker, method, SWEEPS), "{method}");
         }

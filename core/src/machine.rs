@@ -273,7 +273,8 @@ mod tests {
     #[test]
     fn kinds_of_work_survive_storage() {
         let names = ["commands", "weights x"];
-        let named = names.map(|name| [WorkKind::Dataset(name.into()), WorkKind::Weights(name.into())]).concat();
+        let named =
+            names.map(|name| [WorkKind::Dataset(name.into()), WorkKind::Weights(name.into())]).concat();
         for kind in [WorkKind::Commands, WorkKind::Device].into_iter().chain(named) {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }

@@ -24,10 +24,9 @@ impl TryFrom<v1::Fingerprint> for Fingerprint {
     fn try_from(wire: v1::Fingerprint) -> Result<Self, WireError> {
         let v1::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest, .. } =
             wire;
-        for (field, digest) in [
-            ("fingerprint.dataset_digest", &dataset_digest),
-            ("fingerprint.weights_digest", &weights_digest),
-        ] {
+        for (field, digest) in
+            [("fingerprint.dataset_digest", &dataset_digest), ("fingerprint.weights_digest", &weights_digest)]
+        {
             if digest.len() > DIGEST_BYTES_MAX || digest.contains(char::is_control) {
                 let reason =
                     format!("{} bytes; at most {DIGEST_BYTES_MAX}, and no control characters", digest.len());

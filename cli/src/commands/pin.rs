@@ -73,7 +73,9 @@ pub async fn pin(arguments: &PinArguments, connection: &Connection) -> Result<()
         text.push_str(&format!("; quarantined for it: {}", machines.join(", ")));
     }
     if trials > 0 {
-        text.push_str(&format!("\n{trials} trials have a result that was made with another digest: it stays"));
+        text.push_str(&format!(
+            "\n{trials} trials have a result that was made with another digest: it stays"
+        ));
     }
     output::text(&text)
 }

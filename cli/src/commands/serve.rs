@@ -66,8 +66,7 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     let database = storage::database(&arguments.db)?;
     let artifacts = storage::artifacts(arguments.store.as_ref(), &database)?;
     let identity = if insecure { None } else { Some(folders::access().identity_or_new()?) };
-    let limits =
-        Limits { trials: arguments.trials_max, sweeps: arguments.sweeps_max, ..Limits::DEFAULT };
+    let limits = Limits { trials: arguments.trials_max, sweeps: arguments.sweeps_max, ..Limits::DEFAULT };
     let config = Config { database, options, listen: arguments.listen, identity, lease, limits, artifacts };
     let server = Server::open(&config).await?;
     let address = server.address().context("cannot read the address of the listening socket")?;

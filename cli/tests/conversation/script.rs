@@ -199,7 +199,12 @@ impl SweepService for Script {
         let v1::PinRequest { name, kind, digest } = request.into_inner();
         self.note(&(name, &kind, &digest));
         let machines = vec!["gpu4-7f3a90c2".to_owned()];
-        Ok(Response::new(v1::PinResponse { kind: "dataset".into(), digest: digest + "0a", machines, trials: 3 }))
+        Ok(Response::new(v1::PinResponse {
+            kind: "dataset".into(),
+            digest: digest + "0a",
+            machines,
+            trials: 3,
+        }))
     }
 
     async fn unpin(&self, request: Request<v1::UnpinRequest>) -> Result<Response<v1::UnpinResponse>, Status> {

@@ -44,8 +44,7 @@ fn a_digest_is_pinned_and_forgotten_by_name() {
     );
     let pinned = json!({"kind": "dataset", "name": "PACS", "digest": "3f0a", "machines": ["gpu4-7f3a90c2"], "trials": 3});
     assert_eq!(coordinator.json(&["pin", "PACS", "3f"]), pinned);
-    let asked =
-        [r#"("PACS", "", "3f2a")"#, r#"("vit-b-16", "weights")"#, r#"("PACS", "", "3f")"#];
+    let asked = [r#"("PACS", "", "3f2a")"#, r#"("vit-b-16", "weights")"#, r#"("PACS", "", "3f")"#];
     assert_eq!(coordinator.asked(), asked);
     let error = coordinator.refuses(&["unpin", "PACS", "--kind", "data"], 2);
     assert!(error.contains("allowed: dataset, weights"), "{error}");

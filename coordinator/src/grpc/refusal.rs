@@ -42,7 +42,10 @@ pub(super) fn check_length(field: &'static str, text: &str, bytes_max: usize) ->
     if text.len() <= bytes_max {
         return Ok(());
     }
-    Err(Status::invalid_argument(format!("field {field}: {} bytes; allowed: at most {bytes_max}", text.len())))
+    Err(Status::invalid_argument(format!(
+        "field {field}: {} bytes; allowed: at most {bytes_max}",
+        text.len()
+    )))
 }
 
 pub(super) fn invalid(error: WireError) -> Status {

@@ -84,7 +84,10 @@ mod tests {
     fn what_is_longer_than_any_honest_request_is_refused_by_name() {
         let said = |refused: Status| refused.message().to_owned();
         let long = "#".repeat(SWEEP_BYTES_MAX + 1);
-        assert_eq!(said(read_sweep(&long, None).unwrap_err()), "field text: 4194305 bytes; allowed: at most 4194304");
+        assert_eq!(
+            said(read_sweep(&long, None).unwrap_err()),
+            "field text: 4194305 bytes; allowed: at most 4194304"
+        );
         let classes = vec!["c".to_owned(); DATASET_NAMES_MAX + 1];
         let dataset = v1::Dataset { classes, ..v1::Dataset::default() };
         assert_eq!(

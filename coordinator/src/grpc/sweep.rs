@@ -14,13 +14,13 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
 
 use super::coordinator::{Coordinator, SOFTWARE};
-use super::{logs, pins};
 use super::refusal::{check_version, invalid, refused};
 use super::request::{named_trials, read_filter, read_submission, read_sweep};
 use super::wire::{
     artifacts_wire, certificate_wire, history_wire, preview_wire, progress_wire, row_wire, status_wire,
     trial_wire, worker_wire,
 };
+use super::{logs, pins};
 use crate::store::{
     PageRequest, QUERY_TIME_MAX, StoreError, Submitted, SweepAction, SweepContents, TrialAction, Verified,
 };

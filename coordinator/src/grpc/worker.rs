@@ -239,7 +239,10 @@ mod tests {
                 "worker_id: 0 bytes; must have 1 to 200",
             ),
             (v1::RegisterRequest { machine: long(), ..fits() }, "machine: 201 bytes"),
-            (v1::RegisterRequest { machine: "a\nb".into(), ..fits() }, "machine: 3 bytes; must have 1 to 200, and no control"),
+            (
+                v1::RegisterRequest { machine: "a\nb".into(), ..fits() },
+                "machine: 3 bytes; must have 1 to 200, and no control",
+            ),
             (v1::RegisterRequest { version: Some(version), ..fits() }, "software: 207 bytes"),
             (
                 v1::RegisterRequest { devices: vec![String::new(); DEVICES_MAX + 1], ..fits() },

@@ -94,7 +94,9 @@ pub enum StoreError {
         found: String,
     },
     /// No digest of an input, or more than one, is meant.
-    #[error("{digest:?} is no digest of {input}; allowed: a whole one of 64 hexadecimal digits, or the first digits of one of {reported}")]
+    #[error(
+        "{digest:?} is no digest of {input}; allowed: a whole one of 64 hexadecimal digits, or the first digits of one of {reported}"
+    )]
     Digest {
         /// What the user wrote.
         digest: String,
@@ -162,7 +164,9 @@ pub enum StoreError {
         max: u64,
     },
     /// The database would hold more than it may.
-    #[error("sweep {sweep:?} cannot be stored: the database would have {count} {what}; allowed: at most {max} (`sortie serve --{what}-max`); `sortie delete` makes room")]
+    #[error(
+        "sweep {sweep:?} cannot be stored: the database would have {count} {what}; allowed: at most {max} (`sortie serve --{what}-max`); `sortie delete` makes room"
+    )]
     Full {
         /// The sweep's name.
         sweep: String,

@@ -53,8 +53,10 @@ pub(crate) async fn pin(
             let known = faults.iter().find(|fault| fault.machine == machine && fault.kind == kind);
             let fault = known.cloned().unwrap_or_else(|| Fault::none(machine, &kind));
             let (what, name) = (input.kind, &input.name);
-            let message =
-                format!("the {what} of {name} is another on this machine than {}, which a user pinned", shown(digest));
+            let message = format!(
+                "the {what} of {name} is another on this machine than {}, which a user pinned",
+                shown(digest)
+            );
             let fault = fault.after_failure(Blame::Machine, true, now, &message);
             changes.faults.insert((machine.to_owned(), kind.clone()), Some(fault));
             machines.push(machine.to_owned());

@@ -102,7 +102,8 @@ impl UnitOfWork {
                 ),
             ),
             Verdict::Disputed => {
-                let dispute = pins.dispute(input).unwrap_or_else(|| format!("machines disagree about {input}"));
+                let dispute =
+                    pins.dispute(input).unwrap_or_else(|| format!("machines disagree about {input}"));
                 return Some(Outcome::Failed { class: ErrorClass::Preempted, message: dispute });
             }
         };
@@ -115,11 +116,7 @@ impl UnitOfWork {
         if before == pins {
             return;
         }
-        let (_, after) = self
-            .changes
-            .pins
-            .entry(input.clone())
-            .or_insert_with(|| (before, Pins::default()));
+        let (_, after) = self.changes.pins.entry(input.clone()).or_insert_with(|| (before, Pins::default()));
         after.clone_from(&pins);
         self.pins.insert(input.clone(), pins);
     }

@@ -111,11 +111,9 @@ fn late() -> Vec<Changes> {
     ];
     let new_attempts = vec![new_attempt()];
     late.push(Changes { new_attempts, ..Changes::default() });
-    for change in [
-        (Pins::default(), pins("wrong")),
-        (pins("wrong"), pins("right")),
-        (pins("wrong"), Pins::default()),
-    ] {
+    for change in
+        [(Pins::default(), pins("wrong")), (pins("wrong"), pins("right")), (pins("wrong"), Pins::default())]
+    {
         late.push(Changes { pins: [(pacs(), change)].into(), ..Changes::default() });
     }
     late

@@ -16,8 +16,8 @@ use sortie_core::trial::SpecHash;
 
 use super::changes::{Changes, NewTrial};
 use super::rows::{
-    AttemptRow, Contradiction, FilesQuestion, LackingTrial, OpenSweep, ReportedData, ReusingSweep, Sizes, SweepRow,
-    TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
+    AttemptRow, Contradiction, FilesQuestion, LackingTrial, OpenSweep, ReportedData, ReusingSweep, Sizes,
+    SweepRow, TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
 use crate::store::StoreError;
 use crate::store::query::Rows;

@@ -105,8 +105,7 @@ pub(crate) async fn assign(
             }
         }
         let idle = leases.is_empty() && !context.look_again && asked.is_idle(&open, &candidates);
-        let unfit =
-            if leases.is_empty() { asked.unfit(&open, &candidates, &closed) } else { String::new() };
+        let unfit = if leases.is_empty() { asked.unfit(&open, &candidates, &closed) } else { String::new() };
         let quarantined =
             if leases.is_empty() { asked.quarantined(&open, &candidates) } else { String::new() };
         answers.push(Ok(Claimed { leases, idle, quarantined, unfit, look_for }));

@@ -62,8 +62,7 @@ impl Store {
     /// The input that a user means.
     async fn input(&self, name: &str, kind: Option<InputKind>) -> Result<Input, StoreError> {
         let known: Vec<Input> = self.backend.pins().await?.into_iter().map(|(input, _)| input).collect();
-        let is_meant =
-            |input: &&Input| input.name == name && kind.is_none_or(|kind| kind == input.kind);
+        let is_meant = |input: &&Input| input.name == name && kind.is_none_or(|kind| kind == input.kind);
         let meant: Vec<&Input> = known.iter().filter(is_meant).collect();
         let found = match meant.as_slice() {
             [input] => return Ok((*input).clone()),

@@ -10,9 +10,7 @@ use tokio::sync::watch;
 
 use super::store::Store;
 use crate::store::StoreError;
-use crate::store::admin::{
-    TrialsDone, TrialsRequest, WhichTrials, check_room, grown_row, new_row, question,
-};
+use crate::store::admin::{TrialsDone, TrialsRequest, WhichTrials, check_room, grown_row, new_row, question};
 use crate::store::backend::{Release, StoredSweepState, SweepRow};
 use crate::store::types::{Preview, SubmitOptions, Submitted, SweepAction, SweepContents, TrialAction};
 use crate::store::writer::{Act, Command, Delete, Message, Submit};

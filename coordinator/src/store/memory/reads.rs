@@ -15,8 +15,8 @@ use sortie_core::record::{Detail, TrialRecord};
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    Backend, FilesQuestion, LackingTrial, LogExtent, ReportedData, Sizes, StoredSweepState, SweepRow, Transaction,
-    VERIFIES, sweep_counts, trial_history,
+    Backend, FilesQuestion, LackingTrial, LogExtent, ReportedData, Sizes, StoredSweepState, SweepRow,
+    Transaction, VERIFIES, sweep_counts, trial_history,
 };
 use crate::store::types::{
     LOG_PART_BATCHES, Log, Page, PageRequest, StoredArtifact, SweepContents, SweepStatus, TrialArtifacts,

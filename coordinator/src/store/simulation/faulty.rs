@@ -17,7 +17,11 @@ use sortie_core::trial::SpecHash;
 
 use super::dice::SimulationRng;
 use crate::store::StoreError;
-use crate::store::backend::{AttemptRow, Attempts, Backend, Changes, Contradiction, FilesQuestion, Inputs, LackingTrial, NewTrial, OpenSweep, Release, Removal, ReportedData, ReusingSweep, Sizes, SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers};
+use crate::store::backend::{
+    AttemptRow, Attempts, Backend, Changes, Contradiction, FilesQuestion, Inputs, LackingTrial, NewTrial,
+    OpenSweep, Release, Removal, ReportedData, ReusingSweep, Sizes, SweepRow, Sweeps, Transaction, TrialRow,
+    Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+};
 use crate::store::memory::Memory;
 use crate::store::types::{
     Log, Page, PageRequest, SweepContents, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker,

@@ -42,22 +42,24 @@ impl SqlTransaction {
             let Pin { place, digest, machine, confirmed, used } = new;
             let (sql, values) = match at(before, *place) {
                 Some(old) if old == *new => continue,
-                Some(old) => (self.sql().update_pin, vec![
-                    digest.as_str().into(),
-                    flag(*confirmed),
-                    flag(*used),
-                    old.digest.into(),
-                    flag(old.confirmed),
-                    flag(old.used),
-                ]),
-                None => (self.sql().insert_pin, vec![
-                    digest.as_str().into(),
-                    machine.as_str().into(),
-                    flag(*confirmed),
-                    flag(*used),
-                ]),
+                Some(old) => (
+                    self.sql().update_pin,
+                    vec![
+                        digest.as_str().into(),
+                        flag(*confirmed),
+                        flag(*used),
+                        old.digest.into(),
+                        flag(old.confirmed),
+                        flag(old.used),
+                    ],
+                ),
+                None => (
+                    self.sql().insert_pin,
+                    vec![digest.as_str().into(), machine.as_str().into(), flag(*confirmed), flag(*used)],
+                ),
             };
-            let touched = self.tx.execute(sql, key(input, *place).into_iter().chain(values).collect()).await?;
+            let touched =
+                self.tx.execute(sql, key(input, *place).into_iter().chain(values).collect()).await?;
             expect("change of a pin", touched, 1)?;
         }
         Ok(())

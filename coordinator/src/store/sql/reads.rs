@@ -16,13 +16,14 @@ use sortie_core::record::{Detail, TrialRecord};
 
 use super::database::SqlBackend;
 use super::engine::{Arg, Row};
-use super::{pins, rows};
 use super::statements::{Dialect, Statements, statements};
 use super::time::TimeSource;
 use super::transaction::{rows_arg, silent_clock};
+use super::{pins, rows};
 use crate::store::StoreError;
 use crate::store::backend::{
-    Backend, FilesQuestion, LackingTrial, ReportedData, Sizes, SweepRow, Transaction, sweep_counts, trial_history,
+    Backend, FilesQuestion, LackingTrial, ReportedData, Sizes, SweepRow, Transaction, sweep_counts,
+    trial_history,
 };
 use crate::store::query::Rows;
 use crate::store::types::{

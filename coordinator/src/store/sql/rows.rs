@@ -20,8 +20,8 @@ use sortie_core::trial::Point;
 use super::engine::{Arg, Row};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Contradiction, FilesQuestion, LackingTrial, LogExtent, Progress, Reported, Sizes, SweepRow, TrialRow,
-    WaitingTrial, WorkerRow, given,
+    AttemptRow, Contradiction, FilesQuestion, LackingTrial, LogExtent, Progress, Reported, Sizes, SweepRow,
+    TrialRow, WaitingTrial, WorkerRow, given,
 };
 use crate::store::types::{ArtifactLocation, StoredArtifact, TrialLine};
 

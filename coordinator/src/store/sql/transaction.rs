@@ -22,7 +22,8 @@ use super::time::TimeSource;
 use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, Attempts, Changes, Contradiction, FilesQuestion, LackingTrial, NewTrial, OpenSweep, Release,
-    Sizes, SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    Sizes, SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow,
+    Workers,
 };
 use crate::store::types::{ArtifactLocation, Worker};
 
