@@ -88,6 +88,8 @@ enum Command {
     Artifacts(commands::artifacts::Arguments),
     Verify(commands::verify::Arguments),
     Workers(commands::workers::Arguments),
+    Pin(commands::pin::PinArguments),
+    Unpin(commands::pin::UnpinArguments),
     Results(commands::results::Arguments),
     Figure(commands::figure::Arguments),
     Curves(commands::curves::Arguments),
@@ -180,7 +182,7 @@ fn parse(command: clap::Command) -> Arguments {
 async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
         artifacts, audit, backup, control, curves, delete, diff, explain, export, extend, figure, import,
-        logs, plan, presets, report, restore, results, run, serve, sql, status, submit, token, trials,
+        logs, pin, plan, presets, report, restore, results, run, serve, sql, status, submit, token, trials,
         verify, wait, worker, workers,
     };
     match command {
@@ -206,6 +208,8 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         Command::Artifacts(arguments) => artifacts::run(&arguments, connection).await,
         Command::Verify(arguments) => return verify::run(&arguments, connection).await,
         Command::Workers(arguments) => workers::run(&arguments, connection).await,
+        Command::Pin(arguments) => pin::pin(&arguments, connection).await,
+        Command::Unpin(arguments) => pin::unpin(&arguments, connection).await,
         Command::Results(arguments) => results::run(&arguments, connection).await,
         Command::Figure(arguments) => figure::run(&arguments, connection).await,
         Command::Curves(arguments) => curves::run(&arguments, connection).await,

@@ -21,7 +21,7 @@ const SWEEP: &str = "name = \"s\"\n[run]\ncommand = [\"run\"]\n[grid]\ndropout =
 
 /// Stores a sweep of four trials, three of them with results.
 async fn fill(url: &str) {
-    let settings = Settings { lease: Duration::from_secs(60) };
+    let settings = Settings::new(Duration::from_secs(60));
     let store = Store::open(&url.parse().unwrap(), &OpenOptions::default(), settings).await.unwrap();
     let mut able = Worker { id: "w".into(), host: "host".into(), pid: 7, slots: 1, ..Worker::default() };
     able.abilities.commands = true;

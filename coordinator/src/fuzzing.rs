@@ -32,7 +32,7 @@ impl Model {
     /// # Errors
     /// None in practice.
     pub async fn new() -> Result<Self, StoreError> {
-        let settings = Settings { lease: Duration::from_secs(10) };
+        let settings = Settings::new(Duration::from_secs(10));
         let clock = Arc::new(MonotonicClock::start(Timestamp(0)));
         let store = Arc::new(Store::in_memory(&Memory::default(), settings, clock).await?);
         let (stop, stopping) = watch::channel(false);

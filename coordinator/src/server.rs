@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 
 use crate::callers::Callers;
 use crate::grpc::{self, Coordinator, Offer};
-use crate::listener::{Door, Limits, Listener};
-use crate::store::{DatabaseUrl, NewToken, OpenOptions, Settings, Store, StoreError};
+use crate::listener::{self, Door, Listener};
+use crate::store::{DatabaseUrl, Limits, NewToken, OpenOptions, Settings, Store, StoreError};
 use crate::{presence, reaper};
 
 /// How long requests that run may take to end once the server is asked to stop.
@@ -36,6 +36,8 @@ pub struct Config {
     pub identity: Option<Identity>,
     /// How long a lease lasts after a heartbeat.
     pub lease: Duration,
+    /// How much is stored at most.
+    pub limits: Limits,
     /// Where workers put what trials leave.
     pub artifacts: Artifacts,
 }
@@ -104,9 +106,9 @@ impl Server {
         let callers = Arc::<Callers>::default();
         let door = config.identity.as_ref().map(|identity| Door::new(identity, Arc::clone(&callers)));
         let door = door.transpose()?.map(Arc::new);
-        let listener = Listener::bind(address, Limits::of_this_process(), door.clone()).await;
+        let listener = Listener::bind(address, listener::Limits::of_this_process(), door.clone()).await;
         let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
-        let settings = Settings { lease: config.lease };
+        let settings = Settings { lease: config.lease, limits: config.limits };
         let store = Arc::new(Store::open(&config.database, &config.options, settings).await?);
         if let Some(identity) = &config.identity {
             let own = identity.digests();
@@ -219,9 +221,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_whose_writer_ended_says_so_instead_of_refusing_for_ever() {
-        let listener =
-            Listener::bind(([127, 0, 0, 1], 0).into(), Limits::of_this_process(), None).await.unwrap();
-        let store = Arc::new(Store::without_writer(Settings { lease: Duration::from_secs(10) }));
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), listener::Limits::of_this_process(), None)
+            .await
+            .unwrap();
+        let store = Arc::new(Store::without_writer(Settings::new(Duration::from_secs(10))));
         let (stop, stopping) = watch::channel(false);
         let server = Server {
             listener,

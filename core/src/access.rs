@@ -84,6 +84,8 @@ pub const CALLS: &[Call] = &[
     call(SWEEPS, "Certify", READERS),
     call(SWEEPS, "Workers", READERS),
     call(SWEEPS, "Release", USERS),
+    call(SWEEPS, "Pin", USERS),
+    call(SWEEPS, "Unpin", USERS),
     call(SWEEPS, "Results", READERS),
     call(SWEEPS, "Query", READERS),
     call(SWEEPS, "Backup", USERS),
@@ -154,7 +156,8 @@ mod tests {
     #[test]
     fn a_reader_changes_nothing_and_a_worker_does_nothing_else() {
         let may = |role, method: &str, service: &str| may_call(role, &format!("/{service}/{method}"));
-        for method in ["Submit", "Extend", "Control", "Delete", "Verify", "Release", "Backup"] {
+        for method in ["Submit", "Extend", "Control", "Delete", "Verify", "Release", "Pin", "Unpin", "Backup"]
+        {
             assert!(may(Role::Operator, method, SWEEPS), "{method}");
             assert!(!may(Role::Reader, method, SWEEPS) && !may(Role::Worker, method, SWEEPS), "{method}");
         }

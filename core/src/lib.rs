@@ -10,6 +10,7 @@ pub mod combine;
 pub mod command;
 pub mod filter;
 pub mod finetune;
+pub mod inputs;
 pub mod job;
 pub mod keep;
 pub mod keys;

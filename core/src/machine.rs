@@ -24,6 +24,8 @@ pub enum WorkKind {
     Commands,
     /// Training on this dataset.
     Dataset(String),
+    /// Training from these pretrained weights.
+    Weights(String),
     /// Training on its devices.
     Device,
 }
@@ -33,7 +35,11 @@ impl WorkKind {
     pub fn of(work: &Work) -> Vec<Self> {
         match work {
             Work::Command(_) => vec![Self::Commands],
-            Work::Finetune(settings) => vec![Self::Dataset(settings.dataset.name.clone()), Self::Device],
+            Work::Finetune(settings) => {
+                let weights = work.weights().map(|name| Self::Weights(name.to_owned()));
+                let dataset = Self::Dataset(settings.dataset.name.clone());
+                [dataset, Self::Device].into_iter().chain(weights).collect()
+            }
         }
     }
 }
@@ -43,6 +49,7 @@ impl fmt::Display for WorkKind {
         match self {
             Self::Commands => f.write_str("commands"),
             Self::Dataset(name) => write!(f, "dataset {name}"),
+            Self::Weights(name) => write!(f, "weights {name}"),
             Self::Device => f.write_str("devices"),
         }
     }
@@ -55,7 +62,10 @@ impl FromStr for WorkKind {
         Ok(match text {
             "commands" => Self::Commands,
             "devices" => Self::Device,
-            other => Self::Dataset(other.strip_prefix("dataset ").unwrap_or(other).to_owned()),
+            other => match other.strip_prefix("weights ") {
+                Some(name) => Self::Weights(name.to_owned()),
+                None => Self::Dataset(other.strip_prefix("dataset ").unwrap_or(other).to_owned()),
+            },
         })
     }
 }
@@ -87,6 +97,17 @@ pub enum Standing {
 }
 
 impl Fault {
+    /// What is held against a machine of which nothing is known.
+    pub fn none(machine: &str, kind: &WorkKind) -> Self {
+        Self {
+            machine: machine.to_owned(),
+            kind: kind.clone(),
+            failures_in_row: 0,
+            until: None,
+            reason: String::new(),
+        }
+    }
+
     /// The machine's standing.
     pub fn standing(&self, now: Timestamp) -> Standing {
         match self.until {
@@ -203,13 +224,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn clean() -> Fault {
-        Fault {
-            machine: "a".into(),
-            kind: WorkKind::Commands,
-            failures_in_row: 0,
-            until: None,
-            reason: String::new(),
-        }
+        Fault::none("a", &WorkKind::Commands)
     }
 
     #[test]
@@ -257,7 +272,10 @@ mod tests {
 
     #[test]
     fn kinds_of_work_survive_storage() {
-        for kind in [WorkKind::Commands, WorkKind::Device, WorkKind::Dataset("commands".into())] {
+        let names = ["commands", "weights x"];
+        let named =
+            names.map(|name| [WorkKind::Dataset(name.into()), WorkKind::Weights(name.into())]).concat();
+        for kind in [WorkKind::Commands, WorkKind::Device].into_iter().chain(named) {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
     }

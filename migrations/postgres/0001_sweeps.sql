@@ -33,6 +33,7 @@ CREATE TABLE sweeps (
     methods TEXT NOT NULL
 );
 CREATE UNIQUE INDEX sweeps_by_name ON sweeps (name) WHERE state <> 'deleted';
+CREATE INDEX sweeps_planned ON sweeps (planned) WHERE state <> 'deleted';
 
 CREATE TABLE trials (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -115,6 +116,10 @@ CREATE TABLE attempts (
     preparation TEXT,
     log_bytes BIGINT NOT NULL DEFAULT 0,
     log_cut BIGINT,
+    evaluations BIGINT NOT NULL DEFAULT 0,
+    losses BIGINT NOT NULL DEFAULT 0,
+    artifacts BIGINT NOT NULL DEFAULT 0,
+    notes BIGINT NOT NULL DEFAULT 0,
     software TEXT,
     libtorch TEXT,
     device TEXT,
@@ -204,12 +209,17 @@ CREATE TABLE trial_events (
 );
 CREATE INDEX trial_events_by_trial ON trial_events (trial, id);
 
--- The first accepted attempt pins what a dataset's and a backbone's name mean; whoever has something else under that name is refused.
+-- The digests that machines reported for a dataset's or a backbone's name. One that two machines reported, or that a user named, counts: the
+-- others are forgotten. Two that one machine each reported are a dispute: no trial of that name starts until a user decides.
 CREATE TABLE digests (
     kind TEXT NOT NULL CHECK (kind IN ('dataset', 'weights')),
     name TEXT NOT NULL,
+    place BIGINT NOT NULL,
     digest TEXT NOT NULL,
-    PRIMARY KEY (kind, name)
+    machine TEXT NOT NULL,
+    confirmed BIGINT NOT NULL CHECK (confirmed IN (0, 1)),
+    used BIGINT NOT NULL CHECK (used IN (0, 1)),
+    PRIMARY KEY (kind, name, place)
 );
 
 -- Whose requests are answered. Users' queries do not reach this table. A token that ended stays, so that it never counts again.

@@ -34,6 +34,7 @@ CREATE TABLE sweeps (
     methods    TEXT    NOT NULL            -- those that its trials are asked for, such as 'plain average'
 ) STRICT;
 CREATE UNIQUE INDEX sweeps_by_name ON sweeps (name) WHERE state <> 'deleted';
+CREATE INDEX sweeps_planned ON sweeps (planned) WHERE state <> 'deleted';
 
 CREATE TABLE trials (
     id         INTEGER PRIMARY KEY,
@@ -120,6 +121,10 @@ CREATE TABLE attempts (
     preparation    TEXT,                   -- what it does before its first step, for people; NULL once it trains
     log_bytes      INTEGER NOT NULL DEFAULT 0, -- of its output: how much was stored
     log_cut        INTEGER,              -- the last batch of its beginning, which is kept, if later output was left out; NULL: everything is kept
+    evaluations    INTEGER NOT NULL DEFAULT 0, -- how many it reported, repeats included; eight named numbers count as one more
+    losses         INTEGER NOT NULL DEFAULT 0, -- likewise, and of the next two
+    artifacts      INTEGER NOT NULL DEFAULT 0,
+    notes          INTEGER NOT NULL DEFAULT 0,
     software       TEXT,                   -- this and what it ran on: NULL until it reports it
     libtorch       TEXT,
     device         TEXT,
@@ -209,12 +214,17 @@ CREATE TABLE trial_events (
 ) STRICT;
 CREATE INDEX trial_events_by_trial ON trial_events (trial, id);
 
--- The first accepted attempt pins what a dataset's and a backbone's name mean; whoever has something else under that name is refused.
+-- The digests that machines reported for a dataset's or a backbone's name. One that two machines reported, or that a user named, counts: the
+-- others are forgotten. Two that one machine each reported are a dispute: no trial of that name starts until a user decides.
 CREATE TABLE digests (
-    kind   TEXT NOT NULL CHECK (kind IN ('dataset', 'weights')),
-    name   TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    PRIMARY KEY (kind, name)
+    kind      TEXT    NOT NULL CHECK (kind IN ('dataset', 'weights')),
+    name      TEXT    NOT NULL,
+    place     INTEGER NOT NULL,            -- 0, 1, 2, ... as they came
+    digest    TEXT    NOT NULL,
+    machine   TEXT    NOT NULL,            -- that reported it first; '' for one that only a user named
+    confirmed INTEGER NOT NULL CHECK (confirmed IN (0, 1)), -- 1: it counts
+    used      INTEGER NOT NULL CHECK (used IN (0, 1)), -- 1: an attempt with it gave a result
+    PRIMARY KEY (kind, name, place)
 ) STRICT, WITHOUT ROWID;
 
 -- Whose requests are answered. Users' queries do not reach this table. A token that ended stays, so that it never counts again.

@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
-use sortie_core::code::Code;
 use sortie_core::combine::{Combination, Member};
 use sortie_core::command::CommandSettings;
 use sortie_core::finetune::{Average, AverageEvery, Ensemble, MicroBatch, Settings};
@@ -12,7 +11,7 @@ use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::parameters::Scalar;
-use sortie_core::record::{Fingerprint, TrialRecord};
+use sortie_core::record::TrialRecord;
 use sortie_core::trial::{DatasetSpec, Layout, MissingClasses, Point, TrialSpec, Work};
 
 use crate::{API_VERSION, v1};
@@ -415,25 +414,6 @@ impl From<TrainingLoss> for v1::TrainingLoss {
 impl From<v1::TrainingLoss> for TrainingLoss {
     fn from(wire: v1::TrainingLoss) -> Self {
         Self { step: wire.step, loss: wire.loss, seconds: wire.seconds }
-    }
-}
-
-impl From<Fingerprint> for v1::Fingerprint {
-    fn from(fingerprint: Fingerprint) -> Self {
-        let Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest, .. } =
-            fingerprint;
-        let Fingerprint { code, micro_batch, .. } = fingerprint;
-        let code = code.map(|code| code.text()).unwrap_or_default();
-        Self { software, libtorch, device, threads, dataset_digest, weights_digest, code, micro_batch }
-    }
-}
-
-impl From<v1::Fingerprint> for Fingerprint {
-    fn from(wire: v1::Fingerprint) -> Self {
-        let v1::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest, .. } =
-            wire;
-        let (code, micro_batch) = (Code::read(&wire.code).map(Box::new), wire.micro_batch);
-        Self { software, libtorch, device, threads, dataset_digest, weights_digest, code, micro_batch }
     }
 }
 

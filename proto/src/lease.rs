@@ -134,7 +134,7 @@ impl TryFrom<v1::Batch> for Batch {
         }
         Ok(Self {
             sequence,
-            fingerprint: fingerprint.map(Into::into),
+            fingerprint: fingerprint.map(TryInto::try_into).transpose()?,
             evaluations: evaluations.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             losses: losses.into_iter().map(Into::into).collect(),
             log,

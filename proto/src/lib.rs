@@ -2,6 +2,7 @@
 //! The comments in `sortie/v1/*.proto` are the contract.
 
 mod convert;
+mod fingerprint;
 mod keep;
 mod lease;
 mod peer;

@@ -5,6 +5,9 @@ use sortie_core::prerequisite::{Findings, Missing, PREREQUISITES_MAX, Prerequisi
 use crate::convert::required;
 use crate::{WireError, v1};
 
+/// Bytes of a name that a worker looks for: no path is longer.
+const PREREQUISITE_BYTES_MAX: usize = 4_096;
+
 impl From<Prerequisite> for v1::Prerequisite {
     fn from(prerequisite: Prerequisite) -> Self {
         let what = match prerequisite {
@@ -19,10 +22,16 @@ impl TryFrom<v1::Prerequisite> for Prerequisite {
     type Error = WireError;
 
     fn try_from(wire: v1::Prerequisite) -> Result<Self, WireError> {
-        Ok(match required("prerequisite.what", wire.what)? {
+        let prerequisite = match required("prerequisite.what", wire.what)? {
             v1::prerequisite::What::Dataset(name) => Self::Dataset(name),
             v1::prerequisite::What::Program(program) => Self::Program(program),
-        })
+        };
+        let (Self::Dataset(name) | Self::Program(name)) = &prerequisite;
+        if name.len() > PREREQUISITE_BYTES_MAX {
+            let reason = format!("{} bytes; at most {PREREQUISITE_BYTES_MAX}", name.len());
+            return Err(WireError::Value { field: "prerequisite.what", reason });
+        }
+        Ok(prerequisite)
     }
 }
 

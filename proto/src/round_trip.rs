@@ -150,7 +150,7 @@ fn evaluation() -> impl Strategy<Value = Evaluation> {
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
     let code = option::of("[a-z0-9+]{1,9}".prop_map(|build| Box::new(Code::of_build(&build))));
     let micro_batch = option::of(any::<u32>());
-    (".{0,9}", ".{0,9}", ".{0,9}", any::<u32>(), ".{0,9}", ".{0,9}", code, micro_batch).prop_map(
+    (".{0,9}", ".{0,9}", ".{0,9}", any::<u32>(), "[ -~]{0,9}", "[ -~]{0,9}", code, micro_batch).prop_map(
         |(software, libtorch, device, threads, dataset_digest, weights_digest, code, micro_batch)| {
             Fingerprint {
                 software,

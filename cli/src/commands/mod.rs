@@ -17,6 +17,7 @@ pub mod extend;
 pub mod figure;
 pub mod import;
 pub mod logs;
+pub mod pin;
 pub mod plan;
 pub mod presets;
 pub mod report;

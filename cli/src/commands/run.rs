@@ -11,7 +11,7 @@ use sortie_access::Place;
 use sortie_analysis::{FigureKind, FigureQuestion, Format, Question, Results};
 use sortie_coordinator::presence::{Presence, presence};
 use sortie_coordinator::server::{Config, ServeError, Server};
-use sortie_coordinator::store::{DEFAULT_URL, DatabaseUrl, OpenOptions};
+use sortie_coordinator::store::{DEFAULT_URL, DatabaseUrl, Limits, OpenOptions};
 use sortie_core::access::Role;
 use sortie_core::pipe::Preparation;
 use sortie_core::record::Detail;
@@ -170,8 +170,15 @@ impl Coordinator {
         let options = OpenOptions { query_program: Some(folders::own_program()), ..OpenOptions::default() };
         let database = database.clone();
         let identity = identity::of_run()?;
-        let config =
-            Config { database, options, listen, identity: Some(identity.clone()), lease: LEASE, artifacts };
+        let config = Config {
+            database,
+            options,
+            listen,
+            identity: Some(identity.clone()),
+            lease: LEASE,
+            limits: Limits::DEFAULT,
+            artifacts,
+        };
         let server = Server::open(&config).await?;
         let target = identity.target(Role::Operator, server.url()?.address)?;
         let (stop, stopped) = oneshot::channel();

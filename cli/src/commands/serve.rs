@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sortie_access::Address;
 use sortie_coordinator::server::{Config, Server};
-use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
+use sortie_coordinator::store::{DEFAULT_URL, Limits, OpenOptions};
 use sortie_worker::StopSignals;
 use tokio::io::AsyncReadExt;
 
@@ -34,6 +34,13 @@ pub struct Arguments {
     /// How long a worker may miss heartbeats before other workers get its trials, in seconds.
     #[arg(long, env = "SORTIE_LEASE", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
     lease: u64,
+    /// The most trials that the database takes. A sweep that would bring it over that is refused; one trial takes about a kilobyte, and what
+    /// its attempts report.
+    #[arg(long, env = "SORTIE_TRIALS_MAX", default_value_t = Limits::TRIALS, value_parser = clap::value_parser!(u64).range(1..), value_name = "TRIALS")]
+    trials_max: u64,
+    /// The most sweeps that the database takes, archived ones included.
+    #[arg(long, env = "SORTIE_SWEEPS_MAX", default_value_t = Limits::SWEEPS, value_parser = clap::value_parser!(u64).range(1..), value_name = "SWEEPS")]
+    sweeps_max: u64,
     /// The format of log lines on stderr. SORTIE_LOG sets which are shown, such as `debug` or `sortie_coordinator=trace`.
     #[arg(long, env = "SORTIE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -63,7 +70,8 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     let database = storage::database(&arguments.db)?;
     let artifacts = storage::artifacts(arguments.store.as_ref(), &database)?;
     let identity = if insecure { None } else { Some(folders::access().identity_or_new()?) };
-    let config = Config { database, options, listen: arguments.listen, identity, lease, artifacts };
+    let limits = Limits { trials: arguments.trials_max, sweeps: arguments.sweeps_max, ..Limits::DEFAULT };
+    let config = Config { database, options, listen: arguments.listen, identity, lease, limits, artifacts };
     let server = Server::open(&config).await?;
     let address = server.address().context("cannot read the address of the listening socket")?;
     let published = config.identity.as_ref().map(|identity| {

@@ -223,6 +223,22 @@ impl Client {
         Ok(self.0.release(request).await?.into_inner().quarantines)
     }
 
+    /// Makes a digest of a dataset or of weights the one that counts.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pin(&mut self, request: v1::PinRequest) -> Answer<v1::PinResponse> {
+        Ok(self.0.pin(request).await?.into_inner())
+    }
+
+    /// Forgets the digests of a dataset or of weights.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn unpin(&mut self, request: v1::UnpinRequest) -> Answer<v1::UnpinResponse> {
+        Ok(self.0.unpin(request).await?.into_inner())
+    }
+
     /// The answer to a query in SQL: its columns, and then its rows.
     ///
     /// # Errors

@@ -195,6 +195,25 @@ impl SweepService for Script {
         Ok(Response::new(v1::ReleaseResponse { quarantines: 1 }))
     }
 
+    async fn pin(&self, request: Request<v1::PinRequest>) -> Result<Response<v1::PinResponse>, Status> {
+        let v1::PinRequest { name, kind, digest } = request.into_inner();
+        self.note(&(name, &kind, &digest));
+        let machines = vec!["gpu4-7f3a90c2".to_owned()];
+        Ok(Response::new(v1::PinResponse {
+            kind: "dataset".into(),
+            digest: digest + "0a",
+            machines,
+            trials: 3,
+        }))
+    }
+
+    async fn unpin(&self, request: Request<v1::UnpinRequest>) -> Result<Response<v1::UnpinResponse>, Status> {
+        let v1::UnpinRequest { name, kind } = request.into_inner();
+        self.note(&(name, &kind));
+        let digests = ["0a", "0b"].map(str::to_owned).to_vec();
+        Ok(Response::new(v1::UnpinResponse { kind: "weights".into(), digests }))
+    }
+
     async fn artifacts(
         &self,
         request: Request<v1::ArtifactsRequest>,

@@ -31,6 +31,26 @@ fn a_machine_is_released_by_name() {
 }
 
 #[test]
+fn a_digest_is_pinned_and_forgotten_by_name() {
+    let coordinator = Coordinator::start(Script::default());
+    assert_eq!(
+        coordinator.says(&["pin", "PACS", "3f2a"]),
+        "dataset PACS has digest 3f2a0a; quarantined for it: gpu4-7f3a90c2\n\
+         3 trials have a result that was made with another digest: it stays\n"
+    );
+    assert_eq!(
+        coordinator.says(&["unpin", "vit-b-16", "--kind", "weights"]),
+        "weights vit-b-16: 0a, 0b forgotten; the next report pins anew\n"
+    );
+    let pinned = json!({"kind": "dataset", "name": "PACS", "digest": "3f0a", "machines": ["gpu4-7f3a90c2"], "trials": 3});
+    assert_eq!(coordinator.json(&["pin", "PACS", "3f"]), pinned);
+    let asked = [r#"("PACS", "", "3f2a")"#, r#"("vit-b-16", "weights")"#, r#"("PACS", "", "3f")"#];
+    assert_eq!(coordinator.asked(), asked);
+    let error = coordinator.refuses(&["unpin", "PACS", "--kind", "data"], 2);
+    assert!(error.contains("allowed: dataset, weights"), "{error}");
+}
+
+#[test]
 fn where_workers_keep_checkpoints_is_listed() {
     let worker = v1::Worker {
         host: "gpu4".into(),

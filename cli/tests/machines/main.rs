@@ -245,11 +245,30 @@ fn other_data_under_the_same_name_on_one_machine() {
         let words = ["--data", data.to_str().unwrap(), "--cache", cache.to_str().unwrap()];
         WorkerProcess::on(&world, machine).args(&words)
     };
-    // The first result pins what the name means. Then the broken machine is alone for a while.
     let first = on("healthy", &data).start();
     world.wait_until("work", "a result", |status| status["succeeded"].as_u64() >= Some(1));
     drop(first);
-    beside_a_healthy_one(&world, on("broken", &own), on("healthy", &data), "has digest");
+    // Nobody knows which of two machines is right: the trials are held, and both are named with what they have.
+    let broken = on("broken", &own).start();
+    let held =
+        |_: &Value| String::from_utf8_lossy(&world.sortie(&["status", "work"]).stdout).contains("disagree");
+    world.wait_until("work", "a dispute", held);
+    let trials = world.json(&["trials", "work", "--state", "queued", "--json"])["trials"].clone();
+    let explained = world.sortie(&["explain", trials[0]["trial"].as_str().unwrap()]);
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    let said = explained.split("machine healthy-").nth(1).unwrap_or_else(|| panic!("{explained}"));
+    assert!(explained.contains("machine broken-"), "{explained}");
+    let digest = said.split("has digest ").nth(1).unwrap().split([',', ';']).next().unwrap();
+    let pinned = world.json(&["pin", "Tiny", digest, "--json"]);
+    assert_eq!((&pinned["trials"], pinned["digest"].as_str().unwrap().len()), (&0.into(), 64), "{pinned}");
+    assert!(pinned["machines"][0].as_str().unwrap().starts_with("broken-"), "{pinned}");
+    let _healthy = on("healthy", &data).start();
+    world.wait_until("work", "the end", |status| status["queued"] == 0 && status["running"] == 0);
+    drop(broken);
+    let status = world.status("work");
+    assert_eq!((&status["succeeded"], &status["failed"]), (&status["planned"], &0.into()), "{status}");
+    let (machine, reason) = quarantines(&world).remove(0);
+    assert!(machine.starts_with("broken-") && reason.contains("which a user pinned"), "{machine}: {reason}");
 }
 
 #[test]

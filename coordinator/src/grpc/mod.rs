@@ -3,6 +3,8 @@
 mod access;
 mod coordinator;
 mod logs;
+mod pins;
+mod progress;
 mod refusal;
 mod request;
 mod routes;

@@ -1,31 +1,28 @@
 //! Requests of users' tools.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
-use sortie_core::machine::WorkKind;
 use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::status::UserAction;
 use sortie_proto::v1;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use super::coordinator::{Coordinator, SOFTWARE};
-use super::logs;
+use super::progress::progress_stream;
 use super::refusal::{check_version, invalid, refused};
-use super::request::{named_trials, read_submission, read_sweep};
+use super::request::{named_trials, read_filter, read_submission, read_sweep};
 use super::wire::{
-    artifacts_wire, certificate_wire, history_wire, preview_wire, progress_wire, status_wire, trial_wire,
-    worker_wire,
+    artifacts_wire, certificate_wire, history_wire, preview_wire, status_wire, trial_wire, worker_wire,
 };
+use super::{logs, pins};
 use crate::store::{
-    Deed, PageRequest, QUERY_TIME_MAX, StoreError, Submitted, SweepAction, SweepContents, TrialAction,
-    Verified, row_wire,
+    Deed, PageRequest, QUERY_TIME_MAX, StoreError, SweepAction, SweepContents, TrialAction, Verified,
+    row_wire,
 };
 
 /// Evaluations that are read at a time, about: few enough for flat memory, many enough that asking costs little.
@@ -36,8 +33,6 @@ const READ_TRIALS_MAX: usize = 2_000;
 /// Trials in one message, and the evaluations after which it takes no further trial: far below the message limit.
 const CHUNK_TRIALS: usize = 50;
 const CHUNK_EVALUATIONS: usize = 10_000;
-/// How often a submission's progress is reported.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct SweepApi(pub(super) Arc<Coordinator>);
 
@@ -134,8 +129,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let store = self.0.store_for(&request);
         let v1::ControlRequest { sweep, action, r#where, state, priority, trials, name } =
             request.into_inner();
-        let filter = if r#where.is_empty() { Ok(Filter::default()) } else { Filter::parse(&r#where) };
-        let filter = filter.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let filter = read_filter(&r#where)?;
         let state = v1::TrialState::read_if_any("state", state).map_err(invalid)?;
         let named = named_trials(&trials)?;
         let action = v1::ControlAction::read("action", action).map_err(invalid)?;
@@ -211,9 +205,8 @@ impl v1::sweep_service_server::SweepService for SweepApi {
             || (state == StateName::Blocked).then(|| "until all its members have a result".to_owned());
         let mut note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
         if note.is_empty() && state == StateName::Queued {
-            let held_up =
-                self.0.store.held_up(&spec.require, &WorkKind::of(&spec.work)).await.map_err(refused)?;
-            note = held_up.map(|held_up| held_up.reason).unwrap_or_default();
+            let outlook = self.0.store.outlook(&spec).await.map_err(refused)?;
+            note = outlook.held_up.map(|held_up| held_up.reason).unwrap_or_default();
         }
         let lacks = self.0.store.lacks(&history, &spec).await.map_err(refused)?;
         Ok(Response::new(history_wire(history, &spec.work, note, lacks)))
@@ -274,6 +267,14 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let quarantines = store.release(&machine).await.map_err(refused)?;
         tracing::info!(%machine, quarantines, "a user released a machine");
         Ok(Response::new(v1::ReleaseResponse { quarantines }))
+    }
+
+    async fn pin(&self, request: Request<v1::PinRequest>) -> Result<Response<v1::PinResponse>, Status> {
+        pins::pin(&self.0.store_for(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn unpin(&self, request: Request<v1::UnpinRequest>) -> Result<Response<v1::UnpinResponse>, Status> {
+        pins::unpin(&self.0.store_for(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn results(
@@ -371,48 +372,19 @@ fn evaluations(record: &TrialRecord) -> usize {
     record.validation.iter().chain(&record.held_out).map(|row| 1 + row.metrics.len() / 8).sum()
 }
 
-/// Tells a submission's progress, and its end as the last message.
-fn progress_stream(
-    progress: watch::Receiver<Submitted>,
-) -> impl stream::Stream<Item = Result<v1::SubmitProgress, Status>> {
-    stream::unfold(Some(progress), |progress| async move {
-        let mut progress = progress?;
-        // An error means that the writer is done with it: completely, or because it stops.
-        let closed =
-            tokio::time::timeout(PROGRESS_INTERVAL, async { while progress.changed().await.is_ok() {} })
-                .await
-                .is_ok();
-        let submitted = progress.borrow().clone();
-        let (sweep, done) = (&submitted.sweep, submitted.is_done());
-        if submitted.cancelled && !done {
-            return Some((
-                Err(Status::failed_precondition(format!(
-                    "sweep {sweep:?} was cancelled or deleted meanwhile"
-                ))),
-                None,
-            ));
-        }
-        if closed && !done {
-            return Some((
-                Err(Status::unavailable(
-                    "the coordinator is stopping; the sweep is stored and goes on later",
-                )),
-                None,
-            ));
-        }
-        Some((Ok(progress_wire(submitted)), (!done).then_some(progress)))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use sortie_core::spec::SweepSpec;
     use v1::sweep_service_server::SweepService as _;
 
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+
     use super::*;
     use crate::clock::MonotonicClock;
 
-    use crate::store::{Memory, Settings, Store, SubmitOptions};
+    use crate::store::{Memory, Settings, Store, SubmitOptions, Submitted};
 
     /// More trials than two transactions cancel.
     const SWEEP: &str = "name = 'large'\n[run]\ncommand = ['run']\n[grid]\nseeds = 2500\n";
@@ -455,7 +427,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn cancelling_goes_on_without_its_caller() {
-        let (memory, settings) = (Memory::default(), Settings { lease: Duration::from_secs(10) });
+        let (memory, settings) = (Memory::default(), Settings::new(Duration::from_secs(10)));
         let store = Arc::new(
             Store::in_memory(
                 &memory,

@@ -14,7 +14,9 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::coordinator::{Coordinator, SOFTWARE};
-use super::refusal::{check_attempt, check_version, check_worker, invalid, refused};
+use super::refusal::{
+    NAME_BYTES_MAX, check_attempt, check_length, check_version, check_worker, invalid, refused,
+};
 use crate::store::{Claim, Claimed, Worker};
 
 /// The longest that a request for trials waits.
@@ -22,8 +24,8 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 const LEASES_MAX: u32 = 64;
 const TAGS_MAX: usize = 64;
 const DEVICES_MAX: usize = 64;
-/// Bytes of a name by which a worker registers: lists show them, and every coordinator keeps them.
-const NAME_BYTES_MAX: usize = 200;
+/// Attempts of one heartbeat: a hundred times what a machine with eight devices runs.
+const HEARTBEAT_ATTEMPTS_MAX: usize = 4_096;
 
 pub(super) struct WorkerApi(pub(super) Arc<Coordinator>);
 
@@ -65,6 +67,7 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
             secret,
         } = request;
         check_worker(&worker_id, incarnation, self.0.store.incarnation())?;
+        check_length("sweep", &sweep, NAME_BYTES_MAX)?;
         let sweep = Some(sweep).filter(|name| !name.is_empty());
         let findings = findings.map(TryInto::try_into).transpose().map_err(invalid)?;
         let count_max = count_max.clamp(1, LEASES_MAX);
@@ -90,6 +93,10 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let v1::HeartbeatRequest { worker_id, attempts, incarnation, secret } = request.into_inner();
         check_worker(&worker_id, incarnation, self.0.store.incarnation())?;
+        if attempts.len() > HEARTBEAT_ATTEMPTS_MAX {
+            let reason = format!("{} of them; at most {HEARTBEAT_ATTEMPTS_MAX}", attempts.len());
+            return Err(invalid(WireError::Value { field: "attempts", reason }));
+        }
         let attempts = attempts.into_iter().map(Into::into).collect();
         let secret = TokenDigest::of(&secret);
         let stored = async { self.0.store.heartbeat(secret, &worker_id, attempts).await.map_err(refused) };
@@ -170,11 +177,14 @@ fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
         ("software", &software, 0),
     ];
     for (field, name, least) in names {
-        if !(least..=NAME_BYTES_MAX).contains(&name.len()) {
-            return Err(wrong(field, format!("{} bytes; must have {least} to {NAME_BYTES_MAX}", name.len())));
+        if !(least..=NAME_BYTES_MAX).contains(&name.len()) || name.contains(char::is_control) {
+            let bytes = name.len();
+            let allowed = format!("must have {least} to {NAME_BYTES_MAX}, and no control characters");
+            return Err(wrong(field, format!("{bytes} bytes; {allowed}")));
         }
     }
-    if devices.len() > DEVICES_MAX || devices.iter().any(|device| device.len() > NAME_BYTES_MAX) {
+    let is_odd = |name: &String| name.len() > NAME_BYTES_MAX || name.contains(char::is_control);
+    if devices.len() > DEVICES_MAX || devices.iter().any(is_odd) {
         return Err(wrong(
             "devices",
             format!("at most {DEVICES_MAX} devices of at most {NAME_BYTES_MAX} bytes"),
@@ -220,7 +230,10 @@ fn lease_response(claimed: &Claimed) -> v1::LeaseResponse {
 
 #[cfg(test)]
 mod tests {
+    use v1::worker_service_server::WorkerService as _;
+
     use super::*;
+    use crate::store::{Settings, Store};
 
     #[test]
     fn names_that_lists_could_not_show_are_refused() {
@@ -243,6 +256,10 @@ mod tests {
                 "worker_id: 0 bytes; must have 1 to 200",
             ),
             (v1::RegisterRequest { machine: long(), ..fits() }, "machine: 201 bytes"),
+            (
+                v1::RegisterRequest { machine: "a\nb".into(), ..fits() },
+                "machine: 3 bytes; must have 1 to 200, and no control",
+            ),
             (v1::RegisterRequest { version: Some(version), ..fits() }, "software: 207 bytes"),
             (
                 v1::RegisterRequest { devices: vec![String::new(); DEVICES_MAX + 1], ..fits() },
@@ -254,5 +271,37 @@ mod tests {
             let error = worker_of(request).unwrap_err();
             assert!(error.message().contains(said), "{said}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_longer_than_any_honest_request_is_refused_by_name() {
+        let store = Arc::new(Store::without_writer(Settings::new(Duration::from_secs(10))));
+        let incarnation = store.incarnation().0;
+        let (_stop, stopping) = tokio::sync::watch::channel(false);
+        let api =
+            WorkerApi(Arc::new(Coordinator { store, artifacts: None, callers: Arc::default(), stopping }));
+        let (worker_id, long) = ("w".to_owned(), "w".repeat(NAME_BYTES_MAX + 1));
+        let attempts = vec![v1::Progress::default(); HEARTBEAT_ATTEMPTS_MAX + 1];
+        let heartbeat = v1::HeartbeatRequest {
+            worker_id: worker_id.clone(),
+            attempts,
+            incarnation,
+            secret: String::new(),
+        };
+        let lease = v1::LeaseRequest { worker_id, sweep: long.clone(), incarnation, ..Default::default() };
+        let leave = v1::LeaveRequest { worker_id: long, incarnation, secret: String::new() };
+        let said = [
+            api.heartbeat(Request::new(heartbeat)).await.unwrap_err(),
+            api.lease(Request::new(lease)).await.unwrap_err(),
+            api.leave(Request::new(leave)).await.unwrap_err(),
+        ];
+        assert_eq!(
+            said.map(|refused| refused.message().to_owned()),
+            [
+                "field attempts: 4097 of them; at most 4096",
+                "field sweep: 201 bytes; allowed: at most 200",
+                "field worker_id: 201 bytes; allowed: at most 200"
+            ]
+        );
     }
 }

@@ -40,7 +40,7 @@ impl Running {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into(), limits, None).await.unwrap();
         let address = listener.address().unwrap();
         let (stop, stopping) = watch::channel(false);
-        let store = Arc::new(Store::without_writer(Settings { lease: LONG }));
+        let store = Arc::new(Store::without_writer(Settings::new(LONG)));
         let coordinator = Arc::new(Coordinator {
             store,
             artifacts: None,

@@ -85,6 +85,26 @@ pub enum StoreError {
         /// How many trials it names, and what to write instead.
         found: String,
     },
+    /// No input, or more than one, is meant.
+    #[error("{name:?} names {found}")]
+    Input {
+        /// What the user wrote.
+        name: String,
+        /// What it names, and what to write instead.
+        found: String,
+    },
+    /// No digest of an input, or more than one, is meant.
+    #[error(
+        "{digest:?} is no digest of {input}; allowed: a whole one of 64 hexadecimal digits, or the first digits of one of {reported}"
+    )]
+    Digest {
+        /// What the user wrote.
+        digest: String,
+        /// Of what.
+        input: String,
+        /// Those that were reported.
+        reported: String,
+    },
     /// A trial cannot be verified, now or at all.
     #[error("{0}")]
     Verification(String),
@@ -149,6 +169,30 @@ pub enum StoreError {
         token: AttemptToken,
         /// What it reported.
         what: String,
+    },
+    /// An attempt reports more than one may.
+    #[error("an attempt reports too much; allowed: at most {max} {what}")]
+    TooMuch {
+        /// The attempt.
+        token: AttemptToken,
+        /// Of what.
+        what: &'static str,
+        /// How much one may.
+        max: u64,
+    },
+    /// The database would hold more than it may.
+    #[error(
+        "sweep {sweep:?} cannot be stored: the database would have {count} {what}; allowed: at most {max} (`sortie serve --{what}-max`); `sortie delete` makes room"
+    )]
+    Full {
+        /// The sweep's name.
+        sweep: String,
+        /// Of what: sweeps or trials.
+        what: &'static str,
+        /// How many it would have.
+        count: u64,
+        /// How many it may have.
+        max: u64,
     },
     /// A row breaks what the schema promises.
     #[error("database is damaged: {table}.{column}: {reason}")]

@@ -28,7 +28,7 @@ mod writer;
 pub use access::{AccessToken, AuditEntry, Deed, NewToken, TokenState};
 pub use database_url::{BadDatabaseUrl, DatabaseUrl};
 pub use error::StoreError;
-pub use handle::{Backup, Certificate, Store, Verified};
+pub use handle::{Backup, Certificate, Pinned, Store, Unpinned, Verified};
 pub use memory::Memory;
 pub use query::{QueryRow, QueryValue, Rows, VIEWS};
 pub use query_limits::{
@@ -37,7 +37,7 @@ pub use query_limits::{
 };
 pub(crate) use query_wire::row_wire;
 pub use restore::{Restored, restore};
-pub use settings::{OpenOptions, Settings};
+pub use settings::{Limits, OpenOptions, Settings};
 #[cfg(feature = "fuzzing")]
 pub use sql::GuardedFile;
 pub use sql::{DEFAULT_URL, QUERY_WORD, run_query};

@@ -33,7 +33,7 @@ pub async fn restore(
 ) -> Result<Restored, StoreError> {
     let sql::Filled { backend, mut tx, now, sweeps, trials } = sql::fill(backup, url, options).await?;
     // No lease is granted here, so how long one lasts does not matter, and no token is issued.
-    let settings = Settings { lease: Duration::from_secs(1) };
+    let settings = Settings::new(Duration::from_secs(1));
     let mut executor = BatchExecutor { settings, sweeps: SweepCache::default(), tokens: Tokens::of_epoch(0) };
     let mut interrupted = 0;
     loop {

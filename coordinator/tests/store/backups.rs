@@ -334,7 +334,7 @@ async fn a_coordinator_whose_server_was_restored_under_it_stores_nothing_more() 
     let url = database.url();
     // With the clock of the server, as in earnest.
     let open =
-        async || Store::open(&url.parse().unwrap(), &OpenOptions::default(), Settings { lease: LEASE }).await;
+        async || Store::open(&url.parse().unwrap(), &OpenOptions::default(), Settings::new(LEASE)).await;
     let stores = [open().await.unwrap(), open().await.unwrap()];
     assert_eq!(stores[0].incarnation(), stores[1].incarnation());
     stores[0].register(&worker("w1")).await.unwrap();

@@ -334,7 +334,8 @@ pub async fn absurd_numbers_and_texts_hurt_nobody_else(f: Fixture) {
     assert_eq!(f.store.log_text(&leases[1].spec_hash.to_string(), None).await.unwrap(), [0, 255, 10]);
 }
 
-fn reported(dataset: &str, weights: &str) -> Batch {
+/// The first batch of an attempt whose machine has these.
+pub fn reported(dataset: &str, weights: &str) -> Batch {
     let fingerprint = Fingerprint {
         dataset_digest: dataset.into(),
         weights_digest: weights.into(),

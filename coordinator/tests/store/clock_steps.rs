@@ -87,7 +87,7 @@ async fn a_database_clock_that_is_set_while_trials_run_ends_no_lease_early_and_n
     const TERM: Duration = Duration::from_secs(5);
     let Some(database) = Database::postgres() else { return };
     let mut admin = settable_clock(&database.url()).await;
-    let settings = Settings { lease: TERM };
+    let settings = Settings::new(TERM);
     let store =
         Store::open(&database.url().parse().unwrap(), &OpenOptions::default(), settings).await.unwrap();
     let store = Arc::new(store);

@@ -21,7 +21,7 @@ use sortie_testkit::postgres::Postgres;
 use tempfile::TempDir;
 
 pub const LEASE: Duration = Duration::from_secs(10);
-pub const SETTINGS: Settings = Settings { lease: LEASE };
+pub const SETTINGS: Settings = Settings::new(LEASE);
 /// Where every test's clock starts, in milliseconds.
 pub const T0: i64 = 1_000_000_000;
 /// Far longer than anything takes on a busy machine: only a hang meets it.
@@ -123,6 +123,10 @@ impl Database {
     }
 
     pub async fn open(&self, clock: &Arc<MockClock>) -> Result<Store, StoreError> {
+        self.open_with(clock, SETTINGS).await
+    }
+
+    async fn open_with(&self, clock: &Arc<MockClock>, settings: Settings) -> Result<Store, StoreError> {
         let clock = Arc::clone(clock);
         let options = OpenOptions {
             clock: Some(Arc::clone(&clock) as Arc<_>),
@@ -130,16 +134,20 @@ impl Database {
             ..OpenOptions::default()
         };
         match self {
-            Self::Model(model) => Store::in_memory(model, SETTINGS, clock).await,
-            _ => Store::open(&self.url().parse().unwrap(), &options, SETTINGS).await,
+            Self::Model(model) => Store::in_memory(model, settings, clock).await,
+            _ => Store::open(&self.url().parse().unwrap(), &options, settings).await,
         }
     }
 
     /// Opens it as soon as the store that had it open is gone, which ends in the background.
     pub async fn open_again(&self, clock: &Arc<MockClock>) -> Store {
+        self.open_again_with(clock, SETTINGS).await
+    }
+
+    async fn open_again_with(&self, clock: &Arc<MockClock>, settings: Settings) -> Store {
         let tries = async {
             loop {
-                match self.open(clock).await {
+                match self.open_with(clock, settings).await {
                     Err(StoreError::Open { reason, .. }) if reason.contains("another coordinator") => {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
@@ -170,9 +178,14 @@ impl Fixture {
 
     /// Ends the coordinator, not in order, and starts another on what it left.
     pub async fn restart(self) -> Self {
+        self.restart_with(SETTINGS).await
+    }
+
+    /// The same, and the other has these settings.
+    pub async fn restart_with(self, settings: Settings) -> Self {
         let Self { store, clock, database } = self;
         drop(store);
-        let store = database.open_again(&clock).await;
+        let store = database.open_again_with(&clock, settings).await;
         Self { store, clock, database }
     }
 

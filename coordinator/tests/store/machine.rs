@@ -54,6 +54,8 @@ enum Step {
     Act { sweep: usize, action: SweepAction },
     Delete { sweep: usize, only_ask: bool },
     OnTrials { sweep: usize, action: TrialAction, condition: usize, state: Option<StateName> },
+    Pin(usize),
+    Unpin,
     Restart,
 }
 
@@ -66,6 +68,8 @@ struct BatchChoice {
     log: Vec<u8>,
 }
 
+/// What machines have under the name of the dataset.
+const DIGESTS: [&str; 2] = ["right", "wrong"];
 const CONDITIONS: [&str; 5] = ["", "held_out=photo", "dropout=0.5", "seed=1", "steps=2"];
 
 fn one_of<T: Clone + Debug + 'static>(values: &'static [T]) -> impl Strategy<Value = T> {
@@ -136,6 +140,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (sweep.clone(), any::<bool>()).prop_map(|(sweep, only_ask)| Step::Delete { sweep, only_ask }),
         1 => (sweep, trial_action, conditions, states)
             .prop_map(|(sweep, action, condition, state)| Step::OnTrials { sweep, action, condition, state }),
+        2 => (0..2_usize).prop_map(Step::Pin),
+        1 => Just(Step::Unpin),
         1 => Just(Step::Restart),
     ]
 }
@@ -187,7 +193,7 @@ impl Pair {
 
     fn batch(&self, token: AttemptToken, choice: &BatchChoice) -> Batch {
         let due = self.sequences.get(&token).copied().unwrap_or(0) + 1;
-        let digest = choice.digest.map(|digest| ["right", "wrong"][digest].to_owned());
+        let digest = choice.digest.map(|digest| DIGESTS[digest].to_owned());
         let fingerprint = |dataset_digest| Fingerprint {
             dataset_digest,
             device: "GPU".to_owned(),
@@ -306,6 +312,8 @@ impl Pair {
             Step::OnTrials { sweep, action, condition, state } => shown(
                 store.act_on_trials(SWEEPS[*sweep], *action, &filter(CONDITIONS[*condition]), *state).await,
             ),
+            Step::Pin(digest) => shown(store.pin("PACS", None, DIGESTS[*digest]).await),
+            Step::Unpin => shown(store.unpin("PACS", None).await),
             Step::Pass(_) | Step::Restart => String::new(),
         };
         (answer, leases)

@@ -10,8 +10,10 @@ mod cases_claims;
 mod cases_combinations;
 mod cases_housekeeping;
 mod cases_keep;
+mod cases_limits;
 mod cases_machines;
 mod cases_methods;
+mod cases_pins;
 mod cases_queries;
 mod cases_query_limits;
 mod cases_query_refusals;
@@ -206,6 +208,21 @@ contract! {
         of_two_that_would_pin_a_name_at_once_one_does,
         logs_are_read_in_order_by_attempt,
         of_a_log_without_end_the_middle_is_left_out,
+    }
+    cases_pins {
+        what_two_machines_have_counts_and_an_odd_machine_is_quarantined,
+        two_machines_that_disagree_hold_the_trials_until_a_user_pins,
+        two_machines_that_disagree_hold_the_trials_until_a_user_unpins,
+        a_lying_first_worker_breaks_no_honest_trial,
+        a_third_machine_that_runs_already_decides,
+        other_weights_keep_a_machine_from_those_alone,
+        a_machine_alone_may_mend_its_data_before_its_first_result,
+        a_name_that_means_nothing_or_two_things_is_refused,
+    }
+    cases_limits {
+        an_attempt_reports_only_so_much,
+        of_an_attempts_notes_the_first_are_kept,
+        a_database_takes_only_so_many_sweeps_and_trials,
     }
     cases_admin {
         a_cancelled_attempt_is_stale_and_writes_nothing,

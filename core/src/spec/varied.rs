@@ -7,6 +7,8 @@ use super::axis::Axis;
 use super::error::Change;
 use super::sweep::SweepSpec;
 use crate::finetune::{Following, Setting, Settings};
+use crate::inputs::{Input, InputKind};
+use crate::machine::WorkKind;
 use crate::parameters::Parameters;
 use crate::random_search::RandomSearch;
 use crate::trial::Work;
@@ -77,6 +79,28 @@ impl SweepSpec {
                 (values, own)
             })
         })
+    }
+
+    /// What its trials read, each once: where it varies networks or weights, those of all.
+    pub fn inputs(&self) -> Vec<Input> {
+        let mut inputs = Input::of(&self.work);
+        inputs.retain(|input| input.kind == InputKind::Dataset);
+        for (_, settings) in self.settings() {
+            let weights = Input { kind: InputKind::Weights, name: settings.weights.clone() };
+            if !weights.name.is_empty() && !inputs.contains(&weights) {
+                inputs.push(weights);
+            }
+        }
+        inputs
+    }
+
+    /// The kinds of work that its trials are; the first is the one that a failure without a closer description is about.
+    pub fn kinds(&self) -> Vec<WorkKind> {
+        let mut kinds = WorkKind::of(&self.work);
+        kinds.retain(|kind| !matches!(kind, WorkKind::Weights(_)));
+        let weights = self.inputs().into_iter().filter(|input| input.kind == InputKind::Weights);
+        kinds.extend(weights.map(|input| input.work_kind()));
+        kinds
     }
 
     /// The setting that is on this axis, if it is one.

@@ -10,11 +10,11 @@ use sortie_core::plan::SpecHasher;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::SpecHash;
 
-use crate::store::StoreError;
 use crate::store::backend::{
-    Changes, FilesQuestion, LackingTrial, Move, NewTrial, StoredSweepState, SweepRow, Transaction,
+    Changes, FilesQuestion, LackingTrial, Move, NewTrial, Sizes, StoredSweepState, SweepRow, Transaction,
 };
 use crate::store::types::{Reuse, SubmitOptions, Submitted, TrialEvent};
+use crate::store::{Limits, StoreError};
 
 /// Members of combinations that one transaction adds, or a little more: they are as many rows.
 const EXPAND_MEMBERS: usize = 5_000;
@@ -23,23 +23,48 @@ const EXPAND_MEMBERS: usize = 5_000;
 pub(crate) async fn store_sweep(
     spec: &SweepSpec,
     options: SubmitOptions,
+    limits: Limits,
     now: Timestamp,
     tx: &mut dyn Transaction,
 ) -> Result<(SweepKey, Submitted), StoreError> {
     let row = match tx.sweep(&spec.name).await? {
         None => {
             let mut row = new_row(spec, options);
+            check_room(&row, None, tx.sizes().await?, limits)?;
             row.id = tx.insert_sweep(&row, now).await?;
             row
         }
         Some(row) => {
+            let planned = row.planned;
             let mut row = grown_row(row, spec, options)?;
+            check_room(&row, Some(planned), tx.sizes().await?, limits)?;
             row.base = tx.next_position(row.id).await?;
             tx.update_sweep(&row).await?;
             row
         }
     };
     Ok((row.id, Submitted { sweep: spec.name.clone(), planned: row.planned, ..Submitted::default() }))
+}
+
+/// Refuses a sweep for which the database has no room; `planned` are the trials of a stored one, as they were. One that does not grow is
+/// taken whatever there is.
+pub(crate) fn check_room(
+    row: &SweepRow,
+    planned: Option<u64>,
+    sizes: Sizes,
+    limits: Limits,
+) -> Result<(), StoreError> {
+    let full = |what, count, max| Err(StoreError::Full { sweep: row.spec.name.clone(), what, count, max });
+    let before = planned.unwrap_or(0);
+    let sweeps = sizes.sweeps + u64::from(planned.is_none());
+    let trials = sizes.trials.saturating_sub(before).saturating_add(row.planned);
+    if planned.is_none() && sweeps > limits.sweeps {
+        return full("sweeps", sweeps, limits.sweeps);
+    }
+    if row.planned > before && trials > limits.trials {
+        return full("trials", trials, limits.trials);
+    }
+    Ok(())
 }
 
 /// A sweep that is not stored yet, as it will be.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use sortie_core::filter::Filter;
 use sortie_core::job::{Decision, Effect, Event, Finished, State, StateName, Timestamp, apply};
 use sortie_core::keys::{SweepKey, TrialKey};
-use sortie_core::machine::WorkKind;
 use sortie_core::trial::SpecHash;
 
 use crate::store::StoreError;
@@ -168,7 +167,7 @@ async fn begin(
     row.revision += 1;
     if action != TrialAction::Cancel {
         // The user has mended something, perhaps on a machine.
-        for kind in WorkKind::of(&row.spec.work) {
+        for kind in row.spec.kinds() {
             tx.release(&Release::Kind(kind), now).await?;
         }
     }

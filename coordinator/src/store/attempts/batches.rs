@@ -16,8 +16,6 @@ const LOG_BYTES_MAX: usize = 1 << 18;
 const LOG_HEAD_BYTES: u64 = 16 << 20;
 /// Of an output that is longer, how many of its last batches are kept besides.
 const LOG_TAIL_BATCHES: u64 = 32;
-/// How many notes of one batch are kept.
-const NOTES_MAX: usize = 16;
 /// The longest name of a domain, in bytes.
 const DOMAIN_BYTES_MAX: usize = 200;
 
@@ -32,6 +30,7 @@ impl UnitOfWork {
         if batch.sequence > expected {
             return Err(StoreError::Gap { token, expected, got: batch.sequence });
         }
+        self.check_totals(row, batch)?;
         let work = self.work(row)?;
         let steps = work.steps().unwrap_or(STEP_MAX);
         let foreign = |what: String| Err(StoreError::Foreign { token, what });
@@ -83,9 +82,12 @@ impl UnitOfWork {
             .max()
             .unwrap_or(0);
         let log = &log[..log.len().min(LOG_BYTES_MAX)];
+        let reported = row.progress.reported.with(batch);
+        let notes_kept = (reported.notes - row.progress.reported.notes) as usize;
         self.advance(token, |progress| {
             (progress.sequence, progress.step) = (*sequence, progress.step.max(step));
             progress.log.bytes += log.len() as u64;
+            progress.reported = reported;
             if progress.log.bytes > LOG_HEAD_BYTES {
                 progress.log.cut.get_or_insert(*sequence - 1);
             }
@@ -108,7 +110,7 @@ impl UnitOfWork {
         if let Some(resumed) = resumed {
             self.changes.resumed.insert(token, *resumed);
         }
-        for note in notes.iter().take(NOTES_MAX) {
+        for note in notes.iter().take(notes_kept) {
             let (at_ms, what, detail) = (self.now.0, "noted".to_owned(), one_line(note));
             self.changes.events.push((row.trial, TrialEvent { at_ms, token: Some(token), what, detail }));
         }

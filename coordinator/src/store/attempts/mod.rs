@@ -5,6 +5,7 @@ mod batches;
 mod pins;
 mod sweep_cache;
 mod tokens;
+mod totals;
 mod unit_of_work;
 
 pub(crate) use sweep_cache::{SweepCache, SweepInfo};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sortie_core::combine::Combine;
+use sortie_core::inputs::Input;
 use sortie_core::keep::{Keep, Needs};
 use sortie_core::keys::SweepKey;
 use sortie_core::limits::Limits;
@@ -26,6 +27,8 @@ pub(crate) struct SweepInfo {
     pub(crate) work: Work,
     pub(crate) require: Requirements,
     pub(crate) kinds: Vec<WorkKind>,
+    /// What its trials read.
+    pub(crate) inputs: Vec<Input>,
     pub(crate) prerequisite: Option<Prerequisite>,
     pub(crate) keep: Keep,
     pub(crate) limits: Limits,
@@ -43,11 +46,13 @@ impl From<SweepRow> for SweepInfo {
         let hasher = SpecHasher::of(&row.spec.work, row.spec.protocol);
         let outdated = row.spec.outdated();
         let needs = row.needs();
+        let (kinds, inputs) = (row.spec.kinds(), row.spec.inputs());
         let SweepSpec { name, work, require, keep, limits, kill_at, combine, .. } = row.spec;
         Self {
             revision: row.revision,
             name,
-            kinds: WorkKind::of(&work),
+            kinds,
+            inputs,
             prerequisite: Prerequisite::of(&work),
             work,
             require,

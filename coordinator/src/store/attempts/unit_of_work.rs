@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_access::TokenDigest;
+use sortie_core::inputs::{Input, Pins};
 use sortie_core::job::{
     self, AttemptEnd, Blame, Decision, Effect, ErrorClass, Event, FailureHistory, Outcome, Refused, State,
     Timestamp,
 };
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::lease::{AttemptHeartbeat, Batch, Completion};
+use sortie_core::machine::WorkKind;
 use sortie_core::trial::Work;
 
 use super::sweep_cache::SweepInfo;
-use crate::store::StoreError;
 use crate::store::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
 use crate::store::request::{Request, WorkerName};
 use crate::store::types::TrialEvent;
+use crate::store::{Limits, Settings, StoreError};
 
 /// What follows the reason of a trial that ended after failures on one machine only.
 const ONE_MACHINE: &str = " (one machine only)";
@@ -31,6 +33,7 @@ const MESSAGE_BYTES_MAX: usize = 4_096;
 pub(crate) struct UnitOfWork {
     pub(crate) now: Timestamp,
     pub(crate) lease: Duration,
+    pub(super) limits: Limits,
     pub(crate) changes: Changes,
     /// When the earliest trial that was put back becomes free.
     pub(crate) free_at: Option<Timestamp>,
@@ -42,13 +45,18 @@ pub(crate) struct UnitOfWork {
     pub(crate) to_compare: Vec<AttemptToken>,
     /// What ended attempts say about machines, in their order.
     pub(crate) machine_outcomes: Vec<MachineOutcome>,
+    /// Whether a report decided which of several digests counts: trials that were held may start.
+    pub(crate) resolved: bool,
     pub(super) attempts: BTreeMap<AttemptToken, AttemptRow>,
     sweeps: BTreeMap<SweepKey, Arc<SweepInfo>>,
     expired: Vec<AttemptToken>,
     failures: HashMap<(TrialKey, ErrorClass), u32>,
     /// The machines on which earlier attempts failed.
     failed_on: HashMap<TrialKey, BTreeSet<String>>,
-    pub(super) pins: HashMap<(&'static str, String), String>,
+    /// The digests of the inputs that are compared, as they are by now.
+    pub(super) pins: BTreeMap<Input, Pins>,
+    /// Attempts that end because their machine has another input than others, and which.
+    pub(super) odd: HashMap<AttemptToken, WorkKind>,
 }
 
 /// What the end of an attempt says about its machine.
@@ -56,6 +64,8 @@ pub(crate) struct UnitOfWork {
 pub(crate) struct MachineOutcome {
     pub(crate) machine: String,
     pub(crate) sweep: SweepKey,
+    /// What it did there; the first is what a failure without a closer description is about.
+    pub(crate) kinds: Vec<WorkKind>,
     /// Whose fault a failure is, and its message; none for a result.
     pub(crate) failure: Option<(Blame, String)>,
 }
@@ -66,23 +76,26 @@ impl UnitOfWork {
         sweeps: BTreeMap<SweepKey, Arc<SweepInfo>>,
         expired: Vec<AttemptToken>,
         now: Timestamp,
-        lease: Duration,
+        settings: Settings,
     ) -> Self {
         Self {
             now,
-            lease,
+            lease: settings.lease,
+            limits: settings.limits,
             changes: Changes::default(),
             free_at: None,
             ended: false,
             member_ended: false,
             to_compare: Vec::new(),
             machine_outcomes: Vec::new(),
+            resolved: false,
             attempts: attempts.into_iter().map(|row| (row.token, row)).collect(),
             sweeps,
             expired,
             failures: HashMap::new(),
             failed_on: HashMap::new(),
-            pins: HashMap::new(),
+            pins: BTreeMap::new(),
+            odd: HashMap::new(),
         }
     }
 
@@ -175,8 +188,8 @@ impl UnitOfWork {
             return Ok(());
         }
         self.store_batch(&row, batch);
-        if let Some(message) = self.pinned_mismatch(token, false) {
-            self.finish(token, differs(message))?;
+        if let Some(end) = self.compare_digests(token, false) {
+            self.finish(token, end)?;
             return Err(Refused::Stale(token).into());
         }
         Ok(())
@@ -204,11 +217,8 @@ impl UnitOfWork {
             self.store_batch(&row, batch);
         }
         let succeeded = *outcome == Outcome::Succeeded;
-        let outcome = match self.pinned_mismatch(*token, succeeded) {
-            Some(message) if succeeded => differs(message),
-            _ => outcome.clone(),
-        };
-        self.finish(*token, outcome)
+        let end = self.compare_digests(*token, succeeded).filter(|_| succeeded);
+        self.finish(*token, end.unwrap_or_else(|| outcome.clone()))
     }
 
     /// Notes that a worker ends.
@@ -329,8 +339,8 @@ impl UnitOfWork {
 
     fn revive(&mut self, trial: TrialKey, token: AttemptToken) {
         self.advance(token, |progress| {
-            let Progress { sequence, step, log, .. } = *progress;
-            *progress = Progress { sequence, step, log, ..Progress::BEGUN };
+            let Progress { sequence, step, log, reported, .. } = *progress;
+            *progress = Progress { sequence, step, log, reported, ..Progress::BEGUN };
         });
         let detail = "its worker reported before another attempt started".to_owned();
         let event = TrialEvent { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
@@ -360,19 +370,20 @@ impl UnitOfWork {
         };
         if let Some(row) = self.attempts.get(&token) {
             let (machine, sweep) = (row.machine.clone(), row.sweep);
+            let mut kinds = self.work(row).map(|work| WorkKind::of(&work)).unwrap_or_default();
+            if let Some(odd) = self.odd.get(&token).filter(|odd| kinds.contains(odd)) {
+                kinds.insert(0, odd.clone());
+            }
             match class.map(ErrorClass::blame) {
                 Some(Blame::Trial | Blame::Nobody) => {}
                 Some(blame) => {
                     let message = message.clone().unwrap_or_default();
-                    self.machine_outcomes.push(MachineOutcome {
-                        machine,
-                        sweep,
-                        failure: Some((blame, message)),
-                    });
+                    let failure = Some((blame, message));
+                    self.machine_outcomes.push(MachineOutcome { machine, sweep, kinds, failure });
                 }
                 // A result shows that the machine is fit. It may have been blamed in this very transaction.
                 None if has_result && (row.suspect || !self.machine_outcomes.is_empty()) => {
-                    self.machine_outcomes.push(MachineOutcome { machine, sweep, failure: None });
+                    self.machine_outcomes.push(MachineOutcome { machine, sweep, kinds, failure: None });
                 }
                 None => {}
             }
@@ -395,11 +406,6 @@ impl UnitOfWork {
     pub(super) fn work(&self, row: &AttemptRow) -> Result<Cow<'_, Work>, StoreError> {
         Ok(self.info(row)?.work.at(&row.parameters))
     }
-}
-
-/// Its machine has other data or weights than those that the name is pinned to.
-fn differs(message: String) -> Outcome {
-    Outcome::Failed { class: ErrorClass::Machine, message }
 }
 
 pub(crate) fn one_line(message: &str) -> String {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::finetune::Methods;
+use sortie_core::inputs::{Input, Pins};
 use sortie_core::job::{State, Timestamp};
 use sortie_core::keys::{AttemptToken, TrialKey, WorkerKey};
 use sortie_core::machine::{Fault, WorkKind};
@@ -65,8 +66,8 @@ pub(crate) struct Changes {
     pub(crate) left_out: Vec<(AttemptToken, u64, u64)>,
     /// With the trial.
     pub(crate) events: Vec<(TrialKey, TrialEvent)>,
-    /// Kind, name and digest.
-    pub(crate) pins: Vec<(&'static str, String, String)>,
+    /// The digests of inputs: as they were read, and as they are now.
+    pub(crate) pins: BTreeMap<Input, (Pins, Pins)>,
     /// What is held against machines from now on; none if nothing is any more.
     pub(crate) faults: BTreeMap<(String, WorkKind), Option<Fault>>,
     /// Workers that gave a sign of life, by name, and when.

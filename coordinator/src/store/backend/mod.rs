@@ -12,9 +12,10 @@ pub(crate) mod trial_history;
 pub(crate) use changes::{Changes, Move, NewAttempt, NewTrial};
 pub(crate) use rows::{
     AttemptRow, AttemptState, Contradiction, FilesQuestion, LackingTrial, LogExtent, OpenSweep, Progress,
-    ReportedData, ReusingSweep, StoredSweepState, SweepRow, TrialRow, WaitingCombination, WaitingTrial,
-    WorkerRow, given,
+    Reported, ReportedData, ReusingSweep, Sizes, StoredSweepState, SweepRow, TrialRow, WaitingCombination,
+    WaitingTrial, WorkerRow, given,
 };
 pub(crate) use traits::{
-    Access, AccessReads, Attempts, Backend, Release, Removal, Sweeps, Transaction, Trials, VERIFIES, Workers,
+    Access, AccessReads, Attempts, Backend, Inputs, Release, Removal, Sweeps, Transaction, Trials, VERIFIES,
+    Workers,
 };

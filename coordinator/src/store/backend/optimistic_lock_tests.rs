@@ -2,6 +2,7 @@
 //! these checks hold when a lock does not.
 
 use sortie_core::finetune::Methods;
+use sortie_core::inputs::{Input, InputKind, Pin, Pins};
 use sortie_core::job::{State, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::plan::SpecHasher;
@@ -26,6 +27,15 @@ fn running(token: AttemptToken) -> State {
 
 fn progress(state: AttemptState, sequence: u64) -> Progress {
     Progress { state, sequence, ..Progress::BEGUN }
+}
+
+fn pacs() -> Input {
+    Input { kind: InputKind::Dataset, name: "PACS".to_owned() }
+}
+
+fn pins(digest: &str) -> Pins {
+    let (digest, machine) = (digest.to_owned(), "m".to_owned());
+    Pins(vec![Pin { place: 0, digest, machine, confirmed: false, used: true }])
 }
 
 /// A sweep with one trial, which an attempt holds; gives the sweep's row.
@@ -62,7 +72,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     let mut changes = Changes::default();
     changes.new_attempts.push(new_attempt());
     changes.moves.insert(TRIAL, Move { from: State::FRESH, to: running(HOLDER), forgive: false });
-    changes.pins.push(("dataset", "PACS".to_owned(), "right".to_owned()));
+    changes.pins.insert(pacs(), (Pins::default(), pins("right")));
     tx.write(&changes).await.unwrap();
     tx.commit(false).await.unwrap();
     row
@@ -101,10 +111,11 @@ fn late() -> Vec<Changes> {
     ];
     let new_attempts = vec![new_attempt()];
     late.push(Changes { new_attempts, ..Changes::default() });
-    late.push(Changes {
-        pins: vec![("dataset", "PACS".to_owned(), "wrong".to_owned())],
-        ..Changes::default()
-    });
+    for change in
+        [(Pins::default(), pins("wrong")), (pins("wrong"), pins("right")), (pins("wrong"), Pins::default())]
+    {
+        late.push(Changes { pins: [(pacs(), change)].into(), ..Changes::default() });
+    }
     late
 }
 
@@ -128,7 +139,8 @@ async fn refuses_what_comes_late(backend: &dyn Backend) {
     changes.progress.insert(HOLDER, (progress(AttemptState::Running, 0), progress(AttemptState::Running, 1)));
     let mut tx = backend.begin(true).await.unwrap();
     tx.write(&changes).await.unwrap();
-    assert_eq!(tx.pinned("dataset", "PACS").await.unwrap().as_deref(), Some("right"));
+    assert_eq!(tx.pins().await.unwrap(), [(pacs(), pins("right"))]);
+    assert_eq!(tx.pins_of(&[pacs()]).await.unwrap(), [(pacs(), pins("right"))]);
     tx.commit(false).await.unwrap();
 }
 

@@ -85,6 +85,13 @@ impl SweepRow {
     }
 }
 
+/// How many sweeps a database has, and how many trials they plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) sweeps: u64,
+    pub(crate) trials: u64,
+}
+
 /// A sweep that may have trials to assign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenSweep {
@@ -97,6 +104,8 @@ pub(crate) struct OpenSweep {
     pub(crate) waiting: u64,
     /// Whether any trial waits, perhaps after a failure, or is still to be added.
     pub(crate) unfinished: bool,
+    /// Whether machines may disagree about any input, of whichever sweep: the rare case, in which the digests of inputs are read.
+    pub(crate) disputes: bool,
 }
 
 /// A sweep that has results of another one's attempts.
@@ -215,6 +224,17 @@ pub(crate) struct Progress {
     /// What it does before its first step, for people.
     pub(crate) preparation: Option<String>,
     pub(crate) log: LogExtent,
+    pub(crate) reported: Reported,
+}
+
+/// How much an attempt has reported in all, repeats included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reported {
+    /// Eight named numbers count as one more.
+    pub(crate) evaluations: u64,
+    pub(crate) losses: u64,
+    pub(crate) artifacts: u64,
+    pub(crate) notes: u64,
 }
 
 /// How much an attempt has printed.
@@ -273,6 +293,7 @@ impl Progress {
         step: 0,
         preparation: None,
         log: LogExtent { bytes: 0, cut: None },
+        reported: Reported { evaluations: 0, losses: 0, artifacts: 0, notes: 0 },
     };
 }
 

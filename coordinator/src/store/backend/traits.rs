@@ -7,6 +7,7 @@ use std::time::Duration;
 use sortie_core::access::Caller;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::Member;
+use sortie_core::inputs::{Input, InputKind, Pins};
 use sortie_core::job::{ErrorClass, StateName, Timestamp};
 use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
@@ -16,8 +17,8 @@ use sortie_core::trial::SpecHash;
 
 use super::changes::{Changes, NewTrial};
 use super::rows::{
-    AttemptRow, Contradiction, FilesQuestion, LackingTrial, OpenSweep, ReportedData, ReusingSweep, SweepRow,
-    TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
+    AttemptRow, Contradiction, FilesQuestion, LackingTrial, OpenSweep, ReportedData, ReusingSweep, Sizes,
+    SweepRow, TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
 use crate::store::StoreError;
 use crate::store::access::{AccessToken, AuditEntry, Deed};
@@ -98,8 +99,14 @@ pub(crate) trait Backend: AccessReads + std::fmt::Debug {
     async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError>;
     /// What is held against machines.
     async fn faults(&self) -> Result<Vec<Fault>, StoreError>;
+    /// The digests of all inputs.
+    async fn pins(&self) -> Result<Vec<(Input, Pins)>, StoreError>;
+    /// How many trials have a result that was made with one of these digests of such an input.
+    async fn results_with(&self, kind: InputKind, digests: &[String]) -> Result<u64, StoreError>;
     /// Workers that were seen lately, or all that ever were.
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError>;
+    /// How much there is.
+    async fn sizes(&self) -> Result<Sizes, StoreError>;
     /// A sweep by name.
     async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError>;
     /// Names of the newest sweeps.
@@ -136,6 +143,8 @@ pub(crate) trait Sweeps: Send {
     async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError>;
     /// The sweep whose expansion goes on next, none if all are complete: of the highest priority, and the one that is complete first.
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError>;
+    /// How much there is.
+    async fn sizes(&mut self) -> Result<Sizes, StoreError>;
     /// The position after a sweep's last trial.
     async fn next_position(&mut self, sweep: SweepKey) -> Result<i64, StoreError>;
 }
@@ -218,8 +227,15 @@ pub(crate) trait Attempts: Send {
     /// Evaluations of these attempts that differ from what an earlier attempt at the same trial, on the same machine and device and with
     /// the same threads, libtorch, data and weights, had reported.
     async fn contradictions(&mut self, tokens: &[AttemptToken]) -> Result<Vec<Contradiction>, StoreError>;
-    /// What a name is pinned to.
-    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError>;
+}
+
+/// What a transaction reads of the digests that machines reported for inputs.
+#[tonic::async_trait]
+pub(crate) trait Inputs: Send {
+    /// Those of these inputs; one of which none was reported is left out.
+    async fn pins_of(&mut self, inputs: &[Input]) -> Result<Vec<(Input, Pins)>, StoreError>;
+    /// Those of all inputs.
+    async fn pins(&mut self) -> Result<Vec<(Input, Pins)>, StoreError>;
 }
 
 /// What a transaction reads and writes of workers.
@@ -270,7 +286,9 @@ pub(crate) trait Access: Send {
 
 /// A transaction. Rows that it reads are locked against other coordinators where there can be any.
 #[tonic::async_trait]
-pub(crate) trait Transaction: Sweeps + Trials + Attempts + Workers + Removal + Access {
+pub(crate) trait Transaction:
+    Sweeps + Trials + Attempts + Inputs + Workers + Removal + Access
+{
     /// See [`Backend::now`].
     async fn now(&mut self) -> Result<Timestamp, StoreError>;
     /// Issues the number of a coordinator's life.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use sortie_core::combine::Member;
+use sortie_core::inputs::{Input, Pins, dispute};
 use sortie_core::job::Timestamp;
 use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
@@ -50,7 +51,8 @@ pub(crate) async fn assign(
     let workers = tx.workers(&names).await?;
     let wanted = claims.iter().map(|claim| u64::from(claim.count_max)).sum();
     let open = tx.open_sweeps(wanted, now).await?;
-    let (mut candidates, outdated) = candidates(&open, context, tx).await?;
+    let disputes = if open.iter().any(|sweep| sweep.disputes) { tx.pins().await? } else { Vec::new() };
+    let (mut candidates, closed) = candidates(&open, &disputes, context, tx).await?;
     let suspect = workers.iter().any(|worker| worker.suspect) || findings::any_lacks(claims);
     let mut fitness = if suspect { Some(Fitness::read(now, context.silent_after, tx).await?) } else { None };
     if let Some(fitness) = &mut fitness {
@@ -107,8 +109,7 @@ pub(crate) async fn assign(
             }
         }
         let idle = leases.is_empty() && !context.look_again && asked.is_idle(&open, &candidates);
-        let unfit =
-            if leases.is_empty() { asked.unfit(&open, &candidates, &outdated) } else { String::new() };
+        let unfit = if leases.is_empty() { asked.unfit(&open, &candidates, &closed) } else { String::new() };
         let quarantined =
             if leases.is_empty() { asked.quarantined(&open, &candidates) } else { String::new() };
         answers.push(Ok(Claimed { leases, idle, quarantined, unfit, look_for }));
@@ -120,16 +121,17 @@ pub(crate) async fn assign(
 /// The sweeps whose trials may be assigned, and why those of the others may not.
 async fn candidates(
     open: &[OpenSweep],
+    pins: &[(Input, Pins)],
     context: &mut ClaimContext<'_>,
     tx: &mut dyn Transaction,
 ) -> Result<(Vec<Candidate>, Vec<(SweepKey, String)>), StoreError> {
     let mut candidates = Vec::with_capacity(open.len());
-    let mut outdated = Vec::new();
+    let mut closed = Vec::new();
     for sweep in open {
         let info = context.sweeps.get(sweep.id, sweep.revision, tx).await?;
-        // Its trials bear the names of other numbers than those that workers of this build would make.
-        if let Some(reason) = &info.outdated {
-            outdated.push((sweep.id, reason.clone()));
+        // Its trials bear the names of other numbers than those that workers of this build would make, or nobody knows what they should read.
+        if let Some(reason) = info.outdated.clone().or_else(|| dispute(&info.inputs, pins)) {
+            closed.push((sweep.id, reason));
             continue;
         }
         let (require, kinds, prerequisite) =
@@ -137,7 +139,7 @@ async fn candidates(
         let OpenSweep { id, priority, running, waiting, .. } = *sweep;
         candidates.push(Candidate { sweep: id, priority, require, kinds, prerequisite, running, waiting });
     }
-    Ok((candidates, outdated))
+    Ok((candidates, closed))
 }
 
 struct Queue {

@@ -87,7 +87,7 @@ impl<'a> ClaimRequest<'a> {
         &self,
         open: &[OpenSweep],
         candidates: &[Candidate],
-        outdated: &[(SweepKey, String)],
+        closed: &[(SweepKey, String)],
     ) -> String {
         match &self.claim.sweep {
             Some(name) if !open.iter().any(|sweep| sweep.name == *name) => {
@@ -97,7 +97,7 @@ impl<'a> ClaimRequest<'a> {
         }
         let wanted = open.iter().filter(|sweep| sweep.unfinished && self.request.wants(sweep.id));
         let mut lacking = wanted.filter_map(|sweep| {
-            if let Some((_, reason)) = outdated.iter().find(|(id, _)| *id == sweep.id) {
+            if let Some((_, reason)) = closed.iter().find(|(id, _)| *id == sweep.id) {
                 return Some(reason.clone());
             }
             let candidate = candidates.iter().find(|candidate| candidate.sweep == sweep.id)?;

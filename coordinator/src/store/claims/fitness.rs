@@ -45,14 +45,8 @@ impl Fitness {
 
     /// What is held against a machine for a kind of work.
     pub(crate) fn fault(&self, machine: &str, kind: &WorkKind) -> Fault {
-        let none = || Fault {
-            machine: machine.to_owned(),
-            kind: kind.clone(),
-            failures_in_row: 0,
-            until: None,
-            reason: String::new(),
-        };
-        self.faults.get(&(machine.to_owned(), kind.clone())).cloned().unwrap_or_else(none)
+        let known = self.faults.get(&(machine.to_owned(), kind.clone()));
+        known.cloned().unwrap_or_else(|| Fault::none(machine, kind))
     }
 
     /// What is held against a machine, by standing.

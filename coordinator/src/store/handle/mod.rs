@@ -2,6 +2,7 @@
 
 mod access;
 mod backup;
+mod pins;
 mod reads;
 mod store;
 mod users;
@@ -9,5 +10,6 @@ mod verification;
 mod workers;
 
 pub use backup::Backup;
+pub use pins::{Pinned, Unpinned};
 pub use store::Store;
 pub use verification::{Certificate, Verified};

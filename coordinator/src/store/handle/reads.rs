@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_core::finetune::Methods;
+use sortie_core::inputs::dispute;
 use sortie_core::job::StateName;
 use sortie_core::keep::{Lacks, LeftFiles, Needs};
 use sortie_core::keys::{AttemptToken, TrialKey};
@@ -88,35 +89,33 @@ impl Store {
 
     /// The same, with the reasons why trials wait that no worker may run.
     async fn with_reasons(&self, mut status: Vec<SweepStatus>) -> Result<Vec<SweepStatus>, StoreError> {
+        let pins = self.backend.pins().await?;
+        let any_dispute = pins.iter().any(|(input, pins)| pins.dispute(input).is_some());
         for status in &mut status {
-            let waits = status.state == SweepState::Open && status.queued > 0 && status.running == 0;
-            if waits && !status.delayed {
+            let waits = status.state == SweepState::Open && status.queued > 0;
+            if waits && (any_dispute || status.running == 0 && !status.delayed) {
                 let spec = self.spec(&status.sweep).await?;
-                status.held_up = self.held_up(&spec.require, &WorkKind::of(&spec.work)).await?;
+                let dispute = dispute(&spec.inputs(), &pins);
+                status.held_up = match dispute {
+                    Some(reason) => Some(HeldUp { reason, stuck: status.running == 0 }),
+                    None if status.running > 0 || status.delayed => None,
+                    None => self.outlook_of(&spec.require, &spec.kinds(), false).await?.held_up,
+                };
             }
         }
         Ok(status)
     }
 
-    /// Why trials with these requirements, of these kinds, do not run; none if some worker may run them.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn held_up(
-        &self,
-        require: &Requirements,
-        kinds: &[WorkKind],
-    ) -> Result<Option<HeldUp>, StoreError> {
-        Ok(self.outlook_of(require, kinds, false).await?.held_up)
-    }
-
-    /// The same of a sweep's trials, with what is held against the machines of live workers.
+    /// Why a sweep's trials do not run, or would not, and what is held against the machines of live workers.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     #[tracing::instrument(level = "debug", skip_all, fields(sweep = spec.name))]
     pub async fn outlook(&self, spec: &SweepSpec) -> Result<Outlook, StoreError> {
-        self.outlook_of(&spec.require, &WorkKind::of(&spec.work), !spec.combine.is_empty()).await
+        let outlook = self.outlook_of(&spec.require, &spec.kinds(), !spec.combine.is_empty()).await?;
+        let dispute = dispute(&spec.inputs(), &self.backend.pins().await?);
+        let dispute = dispute.map(|reason| HeldUp { reason, stuck: true });
+        Ok(Outlook { held_up: dispute.or(outlook.held_up), ..outlook })
     }
 
     async fn outlook_of(

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::store::Store;
 use crate::store::StoreError;
-use crate::store::admin::{TrialsDone, TrialsRequest, WhichTrials, grown_row, new_row, question};
+use crate::store::admin::{TrialsDone, TrialsRequest, WhichTrials, check_room, grown_row, new_row, question};
 use crate::store::backend::{Release, StoredSweepState, SweepRow};
 use crate::store::types::{Preview, SubmitOptions, Submitted, SweepAction, SweepContents, TrialAction};
 use crate::store::writer::{Act, Command, Delete, Submit};
@@ -32,7 +32,7 @@ impl Store {
         spec: &SweepSpec,
         options: SubmitOptions,
     ) -> Result<watch::Receiver<Submitted>, StoreError> {
-        let submit = Submit { spec: Box::new(spec.clone()), options };
+        let submit = Submit { spec: Box::new(spec.clone()), options, limits: self.settings.limits };
         self.command(|reply| Command::Submit(submit, reply)).await
     }
 
@@ -44,10 +44,14 @@ impl Store {
     pub async fn preview(&self, spec: &SweepSpec, options: SubmitOptions) -> Result<Preview, StoreError> {
         let Some(row) = self.backend.sweep(&spec.name).await? else {
             let (trials, combinations) = spec.sizes();
-            let lacking = self.lacking(&new_row(spec, options)).await?;
+            let new = new_row(spec, options);
+            check_room(&new, None, self.backend.sizes().await?, self.settings.limits)?;
+            let lacking = self.lacking(&new).await?;
             return Ok(Preview::New { trials, combinations, lacking });
         };
-        let lacking = self.lacking(&grown_row(row.clone(), spec, options)?).await?;
+        let grown = grown_row(row.clone(), spec, options)?;
+        check_room(&grown, Some(row.planned), self.backend.sizes().await?, self.settings.limits)?;
+        let lacking = self.lacking(&grown).await?;
         let mut resubmission = row.spec.resubmission(spec)?;
         let priority = options.priority.unwrap_or(row.priority);
         let options = [

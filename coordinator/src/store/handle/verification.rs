@@ -55,7 +55,7 @@ impl Store {
     pub async fn verify(&self, name: &str, kill_at: u64, steps: Option<u64>) -> Result<Verified, StoreError> {
         let history = self.backend.history(self.find(name).await?).await?;
         let spec = self.spec(&history.sweep).await?;
-        let worker = self.able_worker(&spec.require, &WorkKind::of(&spec.work)).await?;
+        let worker = self.able_worker(&spec.require, &spec.kinds()).await?;
         let verification = Verification { kill_at, steps, worker: worker.worker.id.clone() };
         let prefix = self.free_prefix(&format!("{VERIFIES}{}", history.line.spec_hash.short())).await?;
         let [first, second] = spec.verified(&history.line.point, &verification, &prefix)?;

@@ -2,6 +2,7 @@
 //! run the whole coordinator on it.
 
 mod access;
+mod pins;
 mod reads;
 mod removal;
 mod sweeps;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sortie_core::artifact::ArtifactKind;
 use sortie_core::code::Code;
+use sortie_core::inputs::{Input, InputKind, Pins};
 use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
@@ -14,8 +15,8 @@ use sortie_core::record::{Detail, TrialRecord};
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    Backend, FilesQuestion, LackingTrial, LogExtent, ReportedData, StoredSweepState, SweepRow, Transaction,
-    VERIFIES, sweep_counts, trial_history,
+    Backend, FilesQuestion, LackingTrial, LogExtent, ReportedData, Sizes, StoredSweepState, SweepRow,
+    Transaction, VERIFIES, sweep_counts, trial_history,
 };
 use crate::store::types::{
     LOG_PART_BATCHES, Log, Page, PageRequest, StoredArtifact, SweepContents, SweepStatus, TrialArtifacts,
@@ -280,6 +281,14 @@ impl Backend for Memory {
         Ok(self.tables.lock().await.faults.values().cloned().collect())
     }
 
+    async fn pins(&self) -> Result<Vec<(Input, Pins)>, StoreError> {
+        Ok(self.tables.lock().await.reported_pins().collect())
+    }
+
+    async fn results_with(&self, kind: InputKind, digests: &[String]) -> Result<u64, StoreError> {
+        Ok(self.tables.lock().await.results_with(kind, digests))
+    }
+
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
         let read_at = self.clock.now();
         let since = seen_within.map_or(Timestamp(0), |duration| read_at.minus(duration));
@@ -299,6 +308,10 @@ impl Backend for Memory {
             lines.push(line);
         }
         Ok(lines)
+    }
+
+    async fn sizes(&self) -> Result<Sizes, StoreError> {
+        Ok(self.tables.lock().await.sizes())
     }
 
     async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {

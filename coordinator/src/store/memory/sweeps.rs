@@ -3,9 +3,19 @@
 use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keys::SweepKey;
 
-use super::tables::{MemoryTransaction, lock_failed};
+use super::tables::{MemoryTransaction, Tables, lock_failed};
 use crate::store::StoreError;
-use crate::store::backend::{OpenSweep, StoredSweepState, SweepRow, Sweeps};
+use crate::store::backend::{OpenSweep, Sizes, StoredSweepState, SweepRow, Sweeps};
+
+impl Tables {
+    pub(super) fn sizes(&self) -> Sizes {
+        let there = self.sweeps.values().filter(|row| row.state != StoredSweepState::Deleted);
+        there.fold(Sizes::default(), |sizes, row| Sizes {
+            sweeps: sizes.sweeps + 1,
+            trials: sizes.trials + row.planned,
+        })
+    }
+}
 
 #[tonic::async_trait]
 impl Sweeps for MemoryTransaction {
@@ -22,6 +32,7 @@ impl Sweeps for MemoryTransaction {
                 || [StateName::Blocked, StateName::Queued]
                     .iter()
                     .any(|state| tables.count(sweep.id, *state) > 0),
+            disputes: tables.reported_pins().any(|(input, pins)| pins.dispute(&input).is_some()),
         };
         let is_open = |sweep: &&SweepRow| sweep.state == StoredSweepState::Open && !sweep.archived;
         Ok(tables.sweeps.values().filter(is_open).map(open).collect())
@@ -60,6 +71,10 @@ impl Sweeps for MemoryTransaction {
         let key =
             |sweep: &&SweepRow| (std::cmp::Reverse(sweep.priority), sweep.planned - sweep.expanded, sweep.id);
         Ok(self.tables.sweeps.values().filter(expanding).min_by_key(key).cloned())
+    }
+
+    async fn sizes(&mut self) -> Result<Sizes, StoreError> {
+        Ok(self.tables.sizes())
     }
 
     async fn next_position(&mut self, sweep: SweepKey) -> Result<i64, StoreError> {

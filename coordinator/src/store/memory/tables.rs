@@ -1,10 +1,11 @@
 //! The tables, and what is read from and written to several of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::finetune::Methods;
+use sortie_core::inputs::{Input, Pins};
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp};
 use sortie_core::keep::{Lacks, LeftFiles, Needs};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
@@ -65,7 +66,7 @@ pub(super) struct Tables {
     pub(super) events: Vec<(TrialKey, TrialEvent)>,
     pub(super) tokens: Vec<AccessToken>,
     pub(super) audit: Vec<AuditEntry>,
-    pub(super) digests: HashMap<(String, String), String>,
+    pub(super) pins: BTreeMap<Input, Pins>,
     /// Of combinations, in order.
     pub(super) members: BTreeMap<TrialKey, Vec<TrialKey>>,
 }
@@ -389,9 +390,9 @@ impl Tables {
                 return Err(lock_failed("advance of attempts"));
             }
         }
-        for (kind, name, _) in &changes.pins {
-            if self.digests.contains_key(&((*kind).to_owned(), name.clone())) {
-                return Err(lock_failed("pin of a digest"));
+        for (input, (before, _)) in &changes.pins {
+            if self.pins.get(input).cloned().unwrap_or_default() != *before {
+                return Err(lock_failed("change of pins"));
             }
         }
         Ok(())
@@ -456,8 +457,8 @@ impl Tables {
             self.logs.retain(|(own, sequence), _| own != token || sequence <= after || sequence > last);
         }
         self.events.extend(changes.events.iter().cloned());
-        for (kind, name, digest) in &changes.pins {
-            self.digests.insert(((*kind).to_owned(), name.clone()), digest.clone());
+        for (input, (_, after)) in &changes.pins {
+            self.pins.insert(input.clone(), after.clone());
         }
         self.apply_to_workers(changes);
     }

@@ -367,10 +367,6 @@ impl Attempts for MemoryTransaction {
         }
         Ok(found)
     }
-
-    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
-        Ok(self.tables.digests.get(&(kind.to_owned(), name.to_owned())).cloned())
-    }
 }
 
 fn worker_row(tables: &Tables, id: WorkerKey, line: &WorkerLine) -> WorkerRow {

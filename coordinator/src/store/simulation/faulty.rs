@@ -8,6 +8,7 @@ use std::time::Duration;
 use sortie_core::access::Caller;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::Member;
+use sortie_core::inputs::{Input, InputKind, Pins};
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
 use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
@@ -19,9 +20,9 @@ use super::dice::SimulationRng;
 use crate::store::StoreError;
 use crate::store::access::{AccessToken, AuditEntry, Deed};
 use crate::store::backend::{
-    Access, AccessReads, AttemptRow, Attempts, Backend, Changes, Contradiction, FilesQuestion, LackingTrial,
-    NewTrial, OpenSweep, Release, Removal, ReportedData, ReusingSweep, SweepRow, Sweeps, Transaction,
-    TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    Access, AccessReads, AttemptRow, Attempts, Backend, Changes, Contradiction, FilesQuestion, Inputs,
+    LackingTrial, NewTrial, OpenSweep, Release, Removal, ReportedData, ReusingSweep, Sizes, SweepRow, Sweeps,
+    Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::memory::Memory;
 use crate::store::types::{
@@ -158,9 +159,18 @@ impl Backend for FaultyBackend {
     async fn faults(&self) -> Result<Vec<Fault>, StoreError> {
         self.inner.faults().await
     }
+    async fn pins(&self) -> Result<Vec<(Input, Pins)>, StoreError> {
+        self.inner.pins().await
+    }
+    async fn results_with(&self, kind: InputKind, digests: &[String]) -> Result<u64, StoreError> {
+        self.inner.results_with(kind, digests).await
+    }
 
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
         self.inner.workers(seen_within).await
+    }
+    async fn sizes(&self) -> Result<Sizes, StoreError> {
+        self.inner.sizes().await
     }
     async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {
         self.inner.sweep(name).await
@@ -205,6 +215,9 @@ impl Sweeps for FaultyTransaction {
     }
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
         if self.adds_nothing { Err(cut()) } else { self.inner.expanding().await }
+    }
+    async fn sizes(&mut self) -> Result<Sizes, StoreError> {
+        self.inner.sizes().await
     }
     async fn next_position(&mut self, sweep: SweepKey) -> Result<i64, StoreError> {
         self.inner.next_position(sweep).await
@@ -313,8 +326,15 @@ impl Attempts for FaultyTransaction {
     async fn contradictions(&mut self, tokens: &[AttemptToken]) -> Result<Vec<Contradiction>, StoreError> {
         self.inner.contradictions(tokens).await
     }
-    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
-        self.inner.pinned(kind, name).await
+}
+
+#[tonic::async_trait]
+impl Inputs for FaultyTransaction {
+    async fn pins_of(&mut self, inputs: &[Input]) -> Result<Vec<(Input, Pins)>, StoreError> {
+        self.inner.pins_of(inputs).await
+    }
+    async fn pins(&mut self) -> Result<Vec<(Input, Pins)>, StoreError> {
+        self.inner.pins().await
     }
 }
 

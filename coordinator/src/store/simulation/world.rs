@@ -132,7 +132,7 @@ impl Simulation {
         let backend =
             Arc::new(FaultyBackend { inner: self.model.clone(), disk, faults, dead: Arc::clone(&dead) });
         let store = loop {
-            match Store::on(Arc::clone(&backend) as Arc<_>, Settings { lease: LEASE }).await {
+            match Store::on(Arc::clone(&backend) as Arc<_>, Settings::new(LEASE)).await {
                 Ok(store) => break Arc::new(store),
                 Err(_) => sleep(Duration::from_millis(100)).await,
             }

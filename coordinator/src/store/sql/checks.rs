@@ -6,7 +6,7 @@ use sqlx::{Executor, Row, SqlSafeStr};
 
 use super::database::SqlBackend;
 use super::engine::Pool;
-use super::insertions::{ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values};
+use super::inserts::{ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values};
 use super::statements::{Dialect, statements};
 use super::{postgres, sqlite};
 use crate::store::OpenOptions;

@@ -4,7 +4,7 @@ use futures::TryStreamExt as _;
 use sqlx::AssertSqlSafe;
 
 use super::engine::{Arg, Kind, Tx};
-use super::insertions::VALUES_ROWS_MAX;
+use super::inserts::VALUES_ROWS_MAX;
 use super::statements::Dialect;
 use super::transaction::expect;
 use crate::store::StoreError;

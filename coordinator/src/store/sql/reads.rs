@@ -1,6 +1,5 @@
 //! Questions. They read from a pool of their own and never wait for the writer.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic;
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_core::code::Code;
+use sortie_core::inputs::{Input, InputKind, Pins};
 use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
@@ -16,13 +16,14 @@ use sortie_core::record::{Detail, TrialRecord};
 
 use super::database::SqlBackend;
 use super::engine::{Arg, Row};
-use super::rows;
 use super::statements::{Dialect, Statements, statements};
 use super::time::TimeSource;
-use super::transaction::silent_clock;
+use super::transaction::{rows_arg, silent_clock};
+use super::{pins, rows};
 use crate::store::StoreError;
 use crate::store::backend::{
-    Backend, FilesQuestion, LackingTrial, ReportedData, SweepRow, Transaction, sweep_counts, trial_history,
+    Backend, FilesQuestion, LackingTrial, ReportedData, Sizes, SweepRow, Transaction, sweep_counts,
+    trial_history,
 };
 use crate::store::query::Rows;
 use crate::store::types::{
@@ -89,7 +90,7 @@ impl SqlBackend {
             }
         }
         // The databases give them in orders of their own.
-        by_token.values_mut().for_each(|rows| rows.sort_by(by_name));
+        by_token.values_mut().for_each(|rows| rows.sort_by(rows::by_name));
         Ok(by_token)
     }
 
@@ -397,6 +398,16 @@ impl Backend for SqlBackend {
         self.fetch(self.sql().faults, Vec::new()).await?.iter().map(rows::fault).collect()
     }
 
+    async fn pins(&self) -> Result<Vec<(Input, Pins)>, StoreError> {
+        pins::read(&self.fetch(self.sql().pins, Vec::new()).await?)
+    }
+
+    async fn results_with(&self, kind: InputKind, digests: &[String]) -> Result<u64, StoreError> {
+        let digests = rows_arg(digests.iter().map(|digest| json!([digest])));
+        let row = self.fetch(self.sql().results_with(kind), vec![digests]).await?.pop();
+        row.map_or(Ok(0), |row| row.count("trials", "trials"))
+    }
+
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
         let read_at = self.now().await?;
         let since = seen_within.map_or(Timestamp(0), |duration| read_at.minus(duration));
@@ -437,6 +448,10 @@ impl Backend for SqlBackend {
         Ok(lines)
     }
 
+    async fn sizes(&self) -> Result<Sizes, StoreError> {
+        rows::sizes(&self.fetch(self.sql().sizes, Vec::new()).await?)
+    }
+
     async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {
         self.fetch(self.sql().sweep, vec![name.into()]).await?.first().map(rows::sweep).transpose()
     }
@@ -475,15 +490,6 @@ struct Table {
     name: &'static str,
     exact: &'static str,
     scores: &'static str,
-}
-
-/// By the names of methods, as everywhere.
-fn by_name(a: &Evaluation, b: &Evaluation) -> Ordering {
-    let key = |row: &Evaluation| (row.method.as_str(), row.step);
-    key(a)
-        .cmp(&key(b))
-        .then_with(|| a.domain.cmp(&b.domain))
-        .then_with(|| a.split.as_str().cmp(b.split.as_str()))
 }
 
 fn next_page(rows: &[Row], rows_max: usize) -> Result<Option<i64>, StoreError> {

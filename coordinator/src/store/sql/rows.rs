@@ -1,5 +1,6 @@
 //! From rows to types, and back where a decision is written down.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -19,8 +20,8 @@ use sortie_core::trial::Point;
 use super::engine::{Arg, Row};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Contradiction, FilesQuestion, LackingTrial, LogExtent, Progress, SweepRow, TrialRow,
-    WaitingTrial, WorkerRow, given,
+    AttemptRow, Contradiction, FilesQuestion, LackingTrial, LogExtent, Progress, Reported, Sizes, SweepRow,
+    TrialRow, WaitingTrial, WorkerRow, given,
 };
 use crate::store::types::{ArtifactLocation, StoredArtifact, TrialLine};
 
@@ -97,6 +98,14 @@ pub(super) fn sweep(row: &Row) -> Result<SweepRow, StoreError> {
     })
 }
 
+/// How much there is, in the one row of an answer.
+pub(super) fn sizes(rows: &[Row]) -> Result<Sizes, StoreError> {
+    let size = |row: &Row| {
+        Ok(Sizes { sweeps: row.count("sweeps", "sweeps")?, trials: row.count("sweeps", "trials")? })
+    };
+    rows.first().map_or(Ok(Sizes::default()), size)
+}
+
 pub(super) fn worker(row: &Row) -> Result<WorkerRow, StoreError> {
     Ok(WorkerRow {
         id: row.key("workers", "id")?,
@@ -162,6 +171,12 @@ pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
             log: LogExtent {
                 bytes: row.count("attempts", "log_bytes")?,
                 cut: row.maybe_count("attempts", "log_cut")?,
+            },
+            reported: Reported {
+                evaluations: row.count("attempts", "evaluations")?,
+                losses: row.count("attempts", "losses")?,
+                artifacts: row.count("attempts", "artifacts")?,
+                notes: row.count("attempts", "notes")?,
             },
         },
         dataset_digest: row.maybe_text("attempts", "dataset_digest")?,
@@ -237,7 +252,16 @@ fn corrupt(table: &'static str, column: &'static str, reason: &dyn Display) -> S
     StoreError::Corrupt { table, column, reason: reason.to_string() }
 }
 
-/// The values of [`super::statements::EVALUATION_COLUMNS`].
+/// By the names of methods, as everywhere.
+pub(super) fn by_name(a: &Evaluation, b: &Evaluation) -> Ordering {
+    let key = |row: &Evaluation| (row.method.as_str(), row.step);
+    key(a)
+        .cmp(&key(b))
+        .then_with(|| a.domain.cmp(&b.domain))
+        .then_with(|| a.split.as_str().cmp(b.split.as_str()))
+}
+
+/// The values of [`super::inserts::EVALUATION_COLUMNS`].
 pub(super) fn evaluation_args(token: AttemptToken, evaluation: &Evaluation) -> [Arg; 11] {
     let Evaluation { method, step, domain, split, score, loss, metrics, seconds } = evaluation;
     let correct = if let Some(Score::Counts { correct, .. }) = score { Some(*correct) } else { None };
@@ -257,7 +281,7 @@ pub(super) fn evaluation_args(token: AttemptToken, evaluation: &Evaluation) -> [
     ]
 }
 
-/// The values of [`super::statements::ARTIFACT_COLUMNS`].
+/// The values of [`super::inserts::ARTIFACT_COLUMNS`].
 pub(super) fn artifact_args(token: AttemptToken, artifact: &Artifact) -> [Arg; 7] {
     let Artifact { kind, method, step, key, digest, bytes } = artifact;
     [

@@ -94,7 +94,7 @@ statements! {
     audit: "SELECT id, at_ms, name, role, action, sweep, detail FROM audit
         WHERE CAST($1 AS BIGINT) IS NULL OR id < $1 ORDER BY id DESC LIMIT $2";
 
-    open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
+    open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished, disputes)
         SELECT s.id, s.name, s.revision, s.priority,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'running') AS running,
             (SELECT COUNT(*) FROM (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued'
@@ -103,7 +103,8 @@ statements! {
             CAST(CASE WHEN s.expanded < s.planned
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued')
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') THEN 1 ELSE 0 END AS BIGINT)
-                AS unfinished
+                AS unfinished,
+            CAST(CASE WHEN EXISTS (SELECT 1 FROM digests AS d WHERE d.place > 0 AND d.confirmed = 0) THEN 1 ELSE 0 END AS BIGINT) AS disputes
         FROM sweeps AS s WHERE s.state = 'open' AND s.archived = 0 ORDER BY s.id";
     waiting: &format!("$pack(id, trial_id, held_out, parameters, written, seed, split_seed, {STATE}, existing, attempts, first)
         SELECT t.id, t.trial_id, t.held_out, t.parameters, t.written, t.seed, t.split_seed, {STATE_OF_T},
@@ -115,8 +116,8 @@ statements! {
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)", left = left(4));
     attempts: &format!("$pack(token, secret, machine, suspect, trial, sweep_id, held_out, parameters, {STATE}, outcome, error_class, message,
-            ended_ms, sequence, step, preparation, log_bytes, log_cut, dataset_digest, weights_digest, repeated)
-        SELECT a.token, w.secret, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, t.parameters, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.log_bytes, a.log_cut, a.dataset_digest, a.weights_digest,
+            ended_ms, sequence, step, preparation, log_bytes, log_cut, evaluations, losses, artifacts, notes, dataset_digest, weights_digest, repeated)
+        SELECT a.token, w.secret, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, t.parameters, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.log_bytes, a.log_cut, a.evaluations, a.losses, a.artifacts, a.notes, a.dataset_digest, a.weights_digest,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS b WHERE b.trial = a.trial AND b.token < a.token)
                  THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
@@ -155,7 +156,11 @@ statements! {
         ORDER BY c.sweep_id, c.id LIMIT $1 $lock(FOR UPDATE OF c SKIP LOCKED)";
     contradictions_of_validation: &contradictions("validation");
     contradictions_of_held_out: &contradictions("held_out");
-    pinned: "SELECT digest FROM digests WHERE kind = $1 AND name = $2";
+    pins_of: "SELECT d.kind, d.name, d.place, d.digest, d.machine, d.confirmed, d.used
+        FROM $rows(kind TEXT, name TEXT) AS v JOIN digests AS d ON d.kind = v.kind AND d.name = v.name ORDER BY d.place";
+    pins: "SELECT kind, name, place, digest, machine, confirmed, used FROM digests ORDER BY place";
+    results_with_dataset: &results_with("dataset_digest");
+    results_with_weights: &results_with("weights_digest");
 
     sweep: "SELECT id, spec, revision, state, archived, priority, reuse, planned, expanded, base FROM sweeps WHERE name = $1 AND state <> 'deleted'";
     sweep_to_change: "SELECT id, spec, revision, state, archived, priority, reuse, planned, expanded, base FROM sweeps
@@ -167,6 +172,7 @@ statements! {
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
     update_sweep: "UPDATE sweeps SET name = $1, spec = $2, state = $3, archived = $4, priority = $5, reuse = $6, planned = $7, expanded = $8,
             base = $9, revision = revision + 1 WHERE id = $10 AND revision = $11";
+    sizes: "SELECT COUNT(*) AS sweeps, CAST(COALESCE(SUM(planned), 0) AS BIGINT) AS trials FROM sweeps WHERE state <> 'deleted'";
     next_position: "SELECT COALESCE(MAX(position) + 1, 0) AS next FROM trials WHERE sweep_id = $1";
     // In this order: SQLite would go through the sweep's trials for each of them, since it does not know how many there are.
     insert_members: "INSERT INTO members (trial, place, member)
@@ -205,9 +211,11 @@ statements! {
         WHERE trials.id = v.id AND trials.state = v.from_state
             AND COALESCE(trials.lost, trials.holder, trials.result) IS NOT DISTINCT FROM v.from_attempt";
     advance_attempts: "UPDATE attempts SET outcome = v.outcome, error_class = v.error_class, message = v.message, ended_ms = v.ended_ms,
-            sequence = v.sequence, step = v.step, preparation = v.preparation, log_bytes = v.log_bytes, log_cut = v.log_cut
+            sequence = v.sequence, step = v.step, preparation = v.preparation, log_bytes = v.log_bytes, log_cut = v.log_cut,
+            evaluations = v.evaluations, losses = v.losses, artifacts = v.artifacts, notes = v.notes
         FROM $rows(token BIGINT, from_outcome TEXT, from_sequence BIGINT, outcome TEXT, error_class TEXT, message TEXT, ended_ms BIGINT,
-                   sequence BIGINT, step BIGINT, preparation TEXT, log_bytes BIGINT, log_cut BIGINT) AS v
+                   sequence BIGINT, step BIGINT, preparation TEXT, log_bytes BIGINT, log_cut BIGINT, evaluations BIGINT, losses BIGINT,
+                   artifacts BIGINT, notes BIGINT) AS v
         WHERE attempts.token = v.token AND attempts.outcome = v.from_outcome AND attempts.sequence = v.from_sequence";
     fingerprints: "UPDATE attempts SET software = v.software, libtorch = v.libtorch, device = v.device, threads = v.threads,
             dataset_digest = v.dataset_digest, weights_digest = v.weights_digest, code = v.code, code_name = v.code_name,
@@ -222,7 +230,11 @@ statements! {
     events: "INSERT INTO trial_events (trial, token, at_ms, what, detail)
         SELECT v.trial, v.token, v.at_ms, v.what, v.detail
         FROM $rows(trial BIGINT, token BIGINT, at_ms BIGINT, what TEXT, detail TEXT) AS v";
-    pin: "INSERT INTO digests (kind, name, digest) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO NOTHING";
+    insert_pin: "INSERT INTO digests (kind, name, place, digest, machine, confirmed, used) VALUES ($1, $2, $3, $4, $5, $6, $7)
+        ON CONFLICT (kind, name, place) DO NOTHING";
+    update_pin: "UPDATE digests SET digest = $4, confirmed = $5, used = $6
+        WHERE kind = $1 AND name = $2 AND place = $3 AND digest = $7 AND confirmed = $8 AND used = $9";
+    remove_pin: "DELETE FROM digests WHERE kind = $1 AND name = $2 AND place = $3 AND digest = $4";
     seen: "UPDATE workers SET seen_ms = v.at_ms FROM $rows(name TEXT, secret TEXT, at_ms BIGINT) AS v
         WHERE workers.worker_id = v.name AND workers.secret = v.secret";
     left: "UPDATE workers SET left_ms = v.at_ms FROM $rows(name TEXT, secret TEXT, at_ms BIGINT) AS v
@@ -422,6 +434,15 @@ fn of_attempts(table: &str) -> String {
     format!(
         "DELETE FROM {table} WHERE token IN
             (SELECT a.token FROM $rows(trial BIGINT) AS v JOIN attempts AS a ON a.trial = v.trial)"
+    )
+}
+
+/// How many trials have a result that was made with one of these digests.
+fn results_with(column: &str) -> String {
+    format!(
+        "SELECT COUNT(*) AS trials FROM trials AS t JOIN attempts AS a ON a.token = COALESCE(t.earlier, t.result)
+        WHERE (t.state = 'succeeded' OR t.earlier IS NOT NULL) AND a.{column} IN (SELECT v.digest FROM $rows(digest TEXT) AS v)
+            AND NOT EXISTS (SELECT 1 FROM sweeps AS gone WHERE gone.id = t.sweep_id AND gone.state = 'deleted')"
     )
 }
 

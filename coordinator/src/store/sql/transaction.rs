@@ -22,7 +22,8 @@ use super::time::TimeSource;
 use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, Attempts, Changes, Contradiction, FilesQuestion, LackingTrial, NewTrial, OpenSweep, Release,
-    SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    Sizes, SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow,
+    Workers,
 };
 use crate::store::types::{ArtifactLocation, Worker};
 
@@ -81,6 +82,7 @@ impl Sweeps for SqlTransaction {
                 running: row.count("sweeps", "running")?,
                 waiting: row.count("sweeps", "waiting")?,
                 unfinished: row.int("sweeps", "unfinished")? != 0,
+                disputes: row.int("digests", "disputes")? != 0,
             })
         };
         rows.iter().map(sweep).collect()
@@ -131,6 +133,10 @@ impl Sweeps for SqlTransaction {
 
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
         self.one(self.sql().expanding, Vec::new()).await?.as_ref().map(rows::sweep).transpose()
+    }
+
+    async fn sizes(&mut self) -> Result<Sizes, StoreError> {
+        rows::sizes(&self.tx.fetch(self.sql().sizes, Vec::new()).await?)
     }
 
     async fn next_position(&mut self, sweep: SweepKey) -> Result<i64, StoreError> {
@@ -358,11 +364,6 @@ impl Attempts for SqlTransaction {
         }
         found.sort_by_key(|found| (found.token, found.earlier));
         Ok(found)
-    }
-
-    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
-        let row = self.one(self.sql().pinned, vec![kind.into(), name.into()]).await?;
-        row.map(|row| row.text("digests", "digest")).transpose()
     }
 }
 

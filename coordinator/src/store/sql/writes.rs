@@ -9,7 +9,7 @@ use sortie_core::machine::Fault;
 use sortie_core::metrics::Evaluation;
 
 use super::engine::Arg;
-use super::insertions::{ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values};
+use super::inserts::{ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values};
 use super::rows;
 use super::transaction::{SqlTransaction, expect, rows_arg};
 use crate::store::StoreError;
@@ -44,10 +44,8 @@ impl SqlTransaction {
             .iter()
             .map(|(trial, event)| json!([trial, event.token, event.at_ms, event.what, event.detail]));
         self.write_rows("insert of trial events", self.sql().events, events.collect()).await?;
-        for (kind, name, digest) in &changes.pins {
-            let args = vec![(*kind).into(), name.as_str().into(), digest.as_str().into()];
-            let touched = self.tx.execute(self.sql().pin, args).await?;
-            expect("pin of a digest", touched, 1)?;
+        for (input, (before, after)) in &changes.pins {
+            self.write_pins(input, before, after).await?;
         }
         self.write_workers(changes).await
     }
@@ -115,7 +113,11 @@ impl SqlTransaction {
                 after.step,
                 after.preparation,
                 after.log.bytes,
-                after.log.cut
+                after.log.cut,
+                after.reported.evaluations,
+                after.reported.losses,
+                after.reported.artifacts,
+                after.reported.notes
             ])
         });
         self.write_rows("advance of attempts", self.sql().advance_attempts, advanced.collect()).await?;

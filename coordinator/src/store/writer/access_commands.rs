@@ -8,7 +8,7 @@ use sortie_core::access::Role;
 use super::command::{Act, Change, Commit, Delete, Submit, Time};
 use crate::store::StoreError;
 use crate::store::access::{Deed, NewToken};
-use crate::store::admin::{self, TrialsRequest, WhichTrials};
+use crate::store::admin::{self, PinRequest, TrialsRequest, WhichTrials};
 use crate::store::backend::{Release, Transaction};
 use crate::store::types::{SweepAction, TrialAction};
 
@@ -180,5 +180,15 @@ impl Release {
             Self::Kind(kind) => kind.to_string(),
         };
         deed("release", None, whose)
+    }
+}
+
+impl PinRequest {
+    pub(super) fn told(&self) -> Deed {
+        let Self { input, digest } = self;
+        match digest {
+            Some(digest) => deed("pin", None, format!("{input} {digest}")),
+            None => deed("unpin", None, input.to_string()),
+        }
     }
 }

@@ -83,7 +83,7 @@ impl BatchExecutor {
         for (reply, answer) in replies.into_iter().zip(answers) {
             reply.set(answer);
         }
-        let look_again = context.look_again;
+        let look_again = context.look_again || unit.resolved;
         let UnitOfWork { mut changes, free_at, ended, member_ended, machine_outcomes, to_compare, .. } =
             unit.into_changes();
         self.update_faults(machine_outcomes, now, &mut changes, tx).await?;
@@ -126,15 +126,15 @@ impl BatchExecutor {
                 entry.insert(self.sweeps.get(row.sweep, 0, tx).await?);
             }
         }
-        let mut unit = UnitOfWork::new(attempts, sweeps, expired, now, self.settings.lease);
+        let mut unit = UnitOfWork::new(attempts, sweeps, expired, now, self.settings);
         let failing = unit.trials_that_may_fail(requests);
         if !failing.is_empty() {
             unit.note_failures(tx.failures(&failing).await?);
             unit.note_machines(tx.failed_on(&failing, Timestamp(0)).await?);
         }
-        for (kind, name) in unit.names_to_compare(requests) {
-            let digest = tx.pinned(kind, &name).await?;
-            unit.note_pin(kind, name, digest);
+        let inputs = unit.inputs_to_compare(requests);
+        if !inputs.is_empty() {
+            unit.note_pins(tx.pins_of(&inputs).await?);
         }
         Ok(unit)
     }
@@ -151,18 +151,18 @@ impl BatchExecutor {
             return Ok(());
         }
         let mut fitness = Fitness::read(now, self.settings.silent_after(), tx).await?;
-        for MachineOutcome { machine, sweep, failure } in machine_outcomes {
+        for MachineOutcome { machine, sweep, kinds, failure } in machine_outcomes {
             let info = self.sweeps.get(sweep, 0, tx).await?;
             let Some((blame, message)) = failure else {
-                for kind in &info.kinds {
+                for kind in &kinds {
                     if fitness.clear(&machine, kind) {
                         changes.faults.insert((machine.clone(), kind.clone()), None);
                     }
                 }
                 continue;
             };
-            let device = info.kinds.contains(&WorkKind::Device) && blame == Blame::Device;
-            let Some(kind) = (if device { Some(&WorkKind::Device) } else { info.kinds.first() }) else {
+            let device = kinds.contains(&WorkKind::Device) && blame == Blame::Device;
+            let Some(kind) = (if device { Some(&WorkKind::Device) } else { kinds.first() }) else {
                 continue;
             };
             let others = fitness.any_fits(|other| *other != *machine, &info.require, &info.kinds);

@@ -9,9 +9,10 @@ use sortie_core::spec::SweepSpec;
 use tokio::sync::watch;
 
 use super::access_commands::{AddToken, KnowTokens, NoteDeed, RevokeToken, RotateToken};
+use crate::store::Limits;
 use crate::store::StoreError;
 use crate::store::access::Deed;
-use crate::store::admin::{self, Chunk, TrialsDone, TrialsRequest};
+use crate::store::admin::{self, Chunk, PinDone, PinRequest, TrialsDone, TrialsRequest};
 use crate::store::backend::{Changes, Release, Transaction};
 use crate::store::request::Reply;
 use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialEvent, Worker};
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Note(Note, Reply<()>),
     /// Answered by the number of quarantines that it ended.
     Release(Release, Reply<u64>),
+    Pin(PinRequest, Reply<PinDone>),
     /// Answered by the number of leases.
     Grace(Grace, Reply<u64>),
     AddToken(AddToken, Reply<()>),
@@ -92,6 +94,7 @@ pub(crate) struct Register(pub(crate) Worker);
 pub(crate) struct Submit {
     pub(crate) spec: Box<SweepSpec>,
     pub(crate) options: SubmitOptions,
+    pub(crate) limits: Limits,
 }
 
 /// Changes a sweep.
@@ -153,7 +156,7 @@ impl Change for Submit {
     type Done = (SweepKey, Submitted);
 
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<Self::Done, StoreError> {
-        admin::store_sweep(&self.spec, self.options, time.now, tx).await
+        admin::store_sweep(&self.spec, self.options, self.limits, time.now, tx).await
     }
 
     fn deed(&self) -> Option<Deed> {
@@ -226,6 +229,19 @@ impl Change for Release {
 
     fn commit(count: &u64) -> Commit {
         if *count > 0 { Commit::Announced } else { Commit::Nothing }
+    }
+
+    fn deed(&self) -> Option<Deed> {
+        Some(self.told())
+    }
+}
+
+#[tonic::async_trait]
+impl Change for PinRequest {
+    type Done = PinDone;
+
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<PinDone, StoreError> {
+        admin::pin(self, time.now, tx).await
     }
 
     fn deed(&self) -> Option<Deed> {

@@ -121,6 +121,12 @@ impl Writer {
             }
             Command::Note(note, reply) => reply.send_answer(self.change_for(caller, &note).await),
             Command::Release(release, reply) => reply.send_answer(self.change_for(caller, &release).await),
+            Command::Pin(request, reply) => {
+                let done = self.change_for(caller, &request).await;
+                // Trials that were held may start.
+                self.claims.wake();
+                reply.send_answer(done);
+            }
             Command::Grace(grace, reply) => reply.send_answer(self.change_for(caller, &grace).await),
             Command::AddToken(add, reply) => reply.send_answer(self.change_for(caller, &add).await),
             Command::KnowTokens(know, reply) => reply.send_answer(self.change_for(caller, &know).await),

@@ -1,4 +1,4 @@
-//! Statements that insert plain values.
+//! Statements that insert rows of plain values.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
