@@ -4,7 +4,7 @@ use crate::cases_queries::{busy, is_sqlite, refusal, rows};
 use crate::fixture::*;
 
 /// Statements that both databases refuse, and the line that names the reason.
-const REFUSED: [(&str, &str); 44] = [
+const REFUSED: [(&str, &str); 45] = [
     ("", "one SELECT"),
     ("-- nothing", "one SELECT"),
     (";", "one SELECT"),
@@ -77,9 +77,11 @@ const REFUSED: [(&str, &str); 44] = [
     ("SELECT * FROM trial_points", "v_trials, v_evaluations, v_metrics, v_curves and v_selected"),
     ("SELECT nonsense FROM v_trials", "nonsense"),
     ("SELECT no_such_function(1)", "no_such_function"),
+    // A name may hold what ends a line.
+    ("SELECT \"a\n\nb\" FROM v_trials", "a  b"),
 ];
 
-const REFUSED_BY_SQLITE: [(&str, &str); 32] = [
+const REFUSED_BY_SQLITE: [(&str, &str); 34] = [
     ("SELECT * FROM sqlite_master", "not sqlite_master"),
     ("SELECT COUNT(*) FROM sqlite_schema", "not sqlite_"),
     ("SELECT sql FROM main.sqlite_schema", "not sqlite_"),
@@ -111,6 +113,8 @@ const REFUSED_BY_SQLITE: [(&str, &str); 32] = [
     ("SELECT readfile('/etc/passwd')", "readfile"),
     ("EXPLAIN QUERY PLAN SELECT * FROM v_trials", "one SELECT"),
     ("SELECT ?1", "parameters"),
+    ("SELECT [never\nclosed\n", "[never closed"),
+    ("SELECT 1 FROM \"sqlite_\nx\"", ""),
     ("SELECT printf('%2000000d', 1), zeroblob(1000000000)", ""),
 ];
 

@@ -121,14 +121,30 @@ async fn conversation(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     let progress = v1::Progress { token, step: 3, preparation: None };
     let heartbeat = v1::HeartbeatRequest { worker_id: "w".into(), attempts: vec![progress], incarnation };
     say(&mut model, &mut calls, call(WORKERS, "Heartbeat"), heartbeat.encode_to_vec()).await;
-    let evaluation = v1::Evaluation { step: 19, domain: "sketch".into(), ..Default::default() };
+    let evaluation = v1::Evaluation {
+        method: "plain".into(),
+        step: 19,
+        domain: "sketch".into(),
+        split: "out".into(),
+        n: Some(10),
+        correct: 7,
+        ..Default::default()
+    };
+    let artifact = v1::Artifact {
+        kind: "final-weights".into(),
+        method: "plain".into(),
+        step: 19,
+        key: "final-weights/x/plain-19".into(),
+        digest: "0".repeat(64),
+        bytes: 9,
+    };
     let batch = v1::Batch {
         sequence: 1,
         fingerprint: Some(v1::Fingerprint { software: "seeds".into(), device: "cpu".into(), threads: 1, ..Default::default() }),
         evaluations: vec![evaluation],
         losses: vec![v1::TrainingLoss { step: 1, loss: 0.5, ..Default::default() }],
         log: b"a line\n".to_vec(),
-        artifacts: vec![v1::Artifact::default()],
+        artifacts: vec![artifact],
         notes: vec!["a note".into()],
         ..Default::default()
     };
