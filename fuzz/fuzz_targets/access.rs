@@ -18,7 +18,8 @@ fuzz_target!(|data: &[u8]| {
     }
     match Identity::parse(text, "the input") {
         Ok(identity) => {
-            let again = Identity::parse(&identity.text(), "what was written").expect("what is written is read");
+            let again =
+                Identity::parse(&identity.text(), "what was written").expect("what is written is read");
             assert_eq!(again.text(), identity.text());
         }
         Err(refusal) => is_one_line(&refusal),

@@ -50,7 +50,8 @@ fn fill() -> Filled {
         let url = format!("sqlite://{}", path.display()).parse().expect("a URL");
         let settings = Settings { lease: Duration::from_secs(60) };
         let store = Store::open(&url, &OpenOptions::default(), settings).await.expect("a database");
-        let mut worker = Worker { id: "w".into(), host: "host".into(), pid: 7, slots: 1, ..Worker::default() };
+        let mut worker =
+            Worker { id: "w".into(), host: "host".into(), pid: 7, slots: 1, ..Worker::default() };
         worker.abilities.commands = true;
         store.register(&worker).await.expect("a worker");
         let spec = SweepSpec::parse(SWEEP, None).expect("a sweep");

@@ -18,7 +18,8 @@ impl<'a> Calls<'a> {
     pub fn bytes(calls: &[(&str, Vec<u8>)]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (path, message) in calls {
-            let method = CALLS.iter().position(|call| *path == path_of(call)).expect("a call of the protocol");
+            let method =
+                CALLS.iter().position(|call| *path == path_of(call)).expect("a call of the protocol");
             bytes.push(u8::try_from(method).expect("a few methods"));
             bytes.extend_from_slice(&u16::try_from(message.len()).expect("a small message").to_le_bytes());
             bytes.extend_from_slice(message);

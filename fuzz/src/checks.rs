@@ -6,7 +6,10 @@ use std::fmt::Display;
 #[track_caller]
 pub fn is_one_line(refusal: &impl Display) {
     let text = refusal.to_string();
-    assert!(!text.is_empty() && text.lines().count() == 1, "a refusal of several lines, or of none: {text:?}");
+    assert!(
+        !text.is_empty() && text.lines().count() == 1,
+        "a refusal of several lines, or of none: {text:?}"
+    );
 }
 
 /// An input as a text, if it is one.

@@ -79,7 +79,7 @@ const REFUSED: [(&str, &str); 44] = [
     ("SELECT no_such_function(1)", "no_such_function"),
 ];
 
-const REFUSED_BY_SQLITE: [(&str, &str); 32] = [
+const REFUSED_BY_SQLITE: [(&str, &str); 34] = [
     ("SELECT * FROM sqlite_master", "not sqlite_master"),
     ("SELECT COUNT(*) FROM sqlite_schema", "not sqlite_"),
     ("SELECT sql FROM main.sqlite_schema", "not sqlite_"),
@@ -111,10 +111,13 @@ const REFUSED_BY_SQLITE: [(&str, &str); 32] = [
     ("SELECT readfile('/etc/passwd')", "readfile"),
     ("EXPLAIN QUERY PLAN SELECT * FROM v_trials", "one SELECT"),
     ("SELECT ?1", "parameters"),
+    // A name may hold what ends a line.
+    ("SELECT [never\nclosed\n", "[never closed"),
+    ("SELECT 1 FROM \"sqlite_\nx\"", ""),
     ("SELECT printf('%2000000d', 1), zeroblob(1000000000)", ""),
 ];
 
-const REFUSED_BY_POSTGRES: [(&str, &str); 60] = [
+const REFUSED_BY_POSTGRES: [(&str, &str); 61] = [
     ("SELECT rolpassword FROM pg_authid", "not pg_authid"),
     ("SELECT * FROM pg_catalog.pg_shadow", "not pg_shadow"),
     ("SELECT count(*) FROM pg_stat_activity", "not pg_stat_activity"),
@@ -176,6 +179,8 @@ const REFUSED_BY_POSTGRES: [(&str, &str); 60] = [
     ("SELECT * INTO x FROM v_trials", ""),
     ("SELECT * FROM v_trials FOR UPDATE", ""),
     ("SELECT $1", ""),
+    // A name may hold what ends a line.
+    ("SELECT \"a\n\nb\" FROM v_trials", "a  b"),
 ];
 
 pub async fn nothing_but_reading_the_views_is_possible(f: Fixture) {

@@ -9,6 +9,9 @@ use crate::store::query_limits::{
 /// What helps against every limit on what a query takes.
 const ASK_FOR_LESS: &str = "ask for less at a time, such as one sweep or one method";
 
+/// Characters of a name or a message that a refusal repeats.
+const QUOTED_CHARS_MAX: usize = 300;
+
 /// The query is wrong, or may not be asked.
 pub(super) fn refused(reason: String) -> StoreError {
     StoreError::Query(reason)
@@ -17,19 +20,21 @@ pub(super) fn refused(reason: String) -> StoreError {
 /// What the database said about a query, with what people then look for.
 pub(super) fn database_refuses(message: &str) -> StoreError {
     refused(format!(
-        "the database refuses the query: {message} (only {} may be read; docs/sql.md describes them)",
+        "the database refuses the query: {} (only {} may be read; docs/sql.md describes them)",
+        quoted(message),
         views()
     ))
 }
 
 /// A query reads what it may not.
 pub(super) fn unreadable(what: &str) -> StoreError {
-    refused(format!("only {} may be read, not {what}", views()))
+    refused(format!("only {} may be read, not {}", views(), quoted(what)))
 }
 
 pub(super) fn uncallable(function: &str) -> StoreError {
     refused(format!(
-        "the function {function} may not be called in a query: it does more than compute from its arguments"
+        "the function {} may not be called in a query: it does more than compute from its arguments",
+        quoted(function)
     ))
 }
 
@@ -54,6 +59,15 @@ pub(super) fn too_much_space() -> StoreError {
         "the query needs more temporary space than the {} MiB that it may take, or than there is: {ASK_FOR_LESS}",
         QUERY_TEMPORARY_BYTES_MAX >> 20
     ))
+}
+
+/// What repeats a piece of the query, in one line that people read to its end.
+fn quoted(text: &str) -> String {
+    let line = |text: &str| text.replace(char::is_control, " ");
+    match text.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", line(&text[..end])),
+        None => line(text),
+    }
 }
 
 fn views() -> String {

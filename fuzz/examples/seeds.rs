@@ -16,7 +16,8 @@ use sortie_proto::v1;
 
 const SWEEPS: &str = "/sortie.v1.SweepService/";
 const WORKERS: &str = "/sortie.v1.WorkerService/";
-const COMMANDS: &str = "name = \"s\"\n[run]\ncommand = ['run', '{lr}']\n[grid]\nlr = [0.1, 0.2]\nheld_out = [\"photo\"]\n";
+const COMMANDS: &str =
+    "name = \"s\"\n[run]\ncommand = ['run', '{lr}']\n[grid]\nlr = [0.1, 0.2]\nheld_out = [\"photo\"]\n";
 const TRAINING: &str = "name = \"t\"\n[data]\ndataset = \"PACS\"\n[model]\nbackbone = \"resnet18\"\n[train]\nsteps = 20\n[grid]\ndropout = [0.0, 0.5]\nlr = 1e-3\nweight_decay = 1e-4\nheld_out = [\"photo\"]\nseeds = 2\n[[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"seed\"\n";
 
 fn main() {
@@ -33,12 +34,17 @@ fn main() {
     for calls in users.chunks(4) {
         let submitted = [(call(SWEEPS, "Submit"), submit(COMMANDS))].into_iter().chain(calls.iter().cloned());
         let calls: Vec<(&str, Vec<u8>)> = submitted.collect();
-        write(&corpus.join("requests"), calls[1].0.rsplit('/').next().unwrap_or_default(), &Calls::bytes(&calls));
+        write(
+            &corpus.join("requests"),
+            calls[1].0.rsplit('/').next().unwrap_or_default(),
+            &Calls::bytes(&calls),
+        );
     }
     let assignment = serde_json::to_string(&assignment()).expect("text");
     write(&corpus.join("pipe"), "assignment", format!("a{assignment}").as_bytes());
     let identity = Identity::new().expect("an identity");
-    let addresses = ["127.0.0.1:7070", "head:7070", "[::1]:7070"].map(|address| address.parse().expect("an address"));
+    let addresses =
+        ["127.0.0.1:7070", "head:7070", "[::1]:7070"].map(|address| address.parse().expect("an address"));
     let file = identity.access(Role::Worker, addresses.to_vec());
     write(&corpus.join("access"), "identity", identity.text().as_bytes());
     write(&corpus.join("access"), "file", file.text().as_bytes());
@@ -114,21 +120,43 @@ async fn conversation(text: &str) -> Vec<(&'static str, Vec<u8>)> {
         ],
         lacks: Vec::new(),
     });
-    let lease = v1::LeaseRequest { worker_id: "w".into(), count_max: 1, incarnation, findings, ..Default::default() };
+    let lease =
+        v1::LeaseRequest { worker_id: "w".into(), count_max: 1, incarnation, findings, ..Default::default() };
     let leased = say(&mut model, &mut calls, call(WORKERS, "Lease"), lease.encode_to_vec()).await;
     let leased = v1::LeaseResponse::decode(leased.as_slice()).expect("an answer");
     let token = leased.leases.first().expect("a lease").token;
     let progress = v1::Progress { token, step: 3, preparation: None };
     let heartbeat = v1::HeartbeatRequest { worker_id: "w".into(), attempts: vec![progress], incarnation };
     say(&mut model, &mut calls, call(WORKERS, "Heartbeat"), heartbeat.encode_to_vec()).await;
-    let evaluation = v1::Evaluation { step: 19, domain: "sketch".into(), ..Default::default() };
+    let evaluation = v1::Evaluation {
+        method: "plain".into(),
+        step: 19,
+        domain: "sketch".into(),
+        split: "out".into(),
+        n: Some(10),
+        correct: 7,
+        ..Default::default()
+    };
+    let artifact = v1::Artifact {
+        kind: "final-weights".into(),
+        method: "plain".into(),
+        step: 19,
+        key: "final-weights/x/plain-19".into(),
+        digest: "0".repeat(64),
+        bytes: 9,
+    };
     let batch = v1::Batch {
         sequence: 1,
-        fingerprint: Some(v1::Fingerprint { software: "seeds".into(), device: "cpu".into(), threads: 1, ..Default::default() }),
+        fingerprint: Some(v1::Fingerprint {
+            software: "seeds".into(),
+            device: "cpu".into(),
+            threads: 1,
+            ..Default::default()
+        }),
         evaluations: vec![evaluation],
         losses: vec![v1::TrainingLoss { step: 1, loss: 0.5, ..Default::default() }],
         log: b"a line\n".to_vec(),
-        artifacts: vec![v1::Artifact::default()],
+        artifacts: vec![artifact],
         notes: vec!["a note".into()],
         ..Default::default()
     };
@@ -164,14 +192,22 @@ async fn say(
 fn users(sweep: &str) -> Vec<(&'static str, Vec<u8>)> {
     let name = || sweep.to_owned();
     let control = |action: v1::ControlAction, condition: &str| {
-        v1::ControlRequest { sweep: name(), action: action.into(), r#where: condition.into(), ..Default::default() }
-            .encode_to_vec()
+        v1::ControlRequest {
+            sweep: name(),
+            action: action.into(),
+            r#where: condition.into(),
+            ..Default::default()
+        }
+        .encode_to_vec()
     };
     let named = v1::DescribeRequest { sweep: name() }.encode_to_vec();
     vec![
         (call(SWEEPS, "Status"), v1::StatusRequest { sweep: name(), archived: false }.encode_to_vec()),
         (call(SWEEPS, "Trials"), v1::TrialsRequest { sweep: name(), state: 0 }.encode_to_vec()),
-        (call(SWEEPS, "Results"), v1::ResultsRequest { sweep: name(), detail: String::new() }.encode_to_vec()),
+        (
+            call(SWEEPS, "Results"),
+            v1::ResultsRequest { sweep: name(), detail: String::new() }.encode_to_vec(),
+        ),
         (call(SWEEPS, "Describe"), named.clone()),
         (call(SWEEPS, "Workers"), v1::WorkersRequest::default().encode_to_vec()),
         (call(SWEEPS, "Explain"), v1::ExplainRequest { trial: name() }.encode_to_vec()),
@@ -181,7 +217,10 @@ fn users(sweep: &str) -> Vec<(&'static str, Vec<u8>)> {
         (call(SWEEPS, "Control"), control(v1::ControlAction::Pause, "")),
         (call(SWEEPS, "Control"), control(v1::ControlAction::Resume, "")),
         (call(SWEEPS, "Preview"), submit(COMMANDS)),
-        (call(SWEEPS, "Outlook"), v1::OutlookRequest { text: TRAINING.into(), discovered: None }.encode_to_vec()),
+        (
+            call(SWEEPS, "Outlook"),
+            v1::OutlookRequest { text: TRAINING.into(), discovered: None }.encode_to_vec(),
+        ),
         (call(SWEEPS, "Logs"), v1::LogsRequest { trial: name(), ..Default::default() }.encode_to_vec()),
         (call(SWEEPS, "Artifacts"), named.clone()),
         (call(SWEEPS, "Verify"), named),
