@@ -67,6 +67,11 @@ fn submit(text: &str) -> Vec<u8> {
     v1::SubmitRequest { text: text.to_owned(), ..Default::default() }.encode_to_vec()
 }
 
+/// A worker's.
+fn secret() -> String {
+    format!("sortie_{}", "5".repeat(64))
+}
+
 /// What a worker assigns to a trainer.
 fn assignment() -> Assignment {
     let settings = Settings::reference(catalogue::find("PACS").expect("a dataset"), Backbone::ResNet18);
@@ -108,6 +113,7 @@ async fn conversation(text: &str) -> Vec<(&'static str, Vec<u8>)> {
         slots: 2,
         allow_commands: true,
         machine: "m".into(),
+        secret: secret(),
         ..Default::default()
     };
     let registered = say(&mut model, &mut calls, call(WORKERS, "Register"), register.encode_to_vec()).await;
@@ -121,12 +127,12 @@ async fn conversation(text: &str) -> Vec<(&'static str, Vec<u8>)> {
         lacks: Vec::new(),
     });
     let lease =
-        v1::LeaseRequest { worker_id: "w".into(), count_max: 1, incarnation, findings, ..Default::default() };
+        v1::LeaseRequest { worker_id: "w".into(), count_max: 1, incarnation, findings, secret: secret(), ..Default::default() };
     let leased = say(&mut model, &mut calls, call(WORKERS, "Lease"), lease.encode_to_vec()).await;
     let leased = v1::LeaseResponse::decode(leased.as_slice()).expect("an answer");
     let token = leased.leases.first().expect("a lease").token;
     let progress = v1::Progress { token, step: 3, preparation: None };
-    let heartbeat = v1::HeartbeatRequest { worker_id: "w".into(), attempts: vec![progress], incarnation };
+    let heartbeat = v1::HeartbeatRequest { worker_id: "w".into(), attempts: vec![progress], incarnation, secret: secret() };
     say(&mut model, &mut calls, call(WORKERS, "Heartbeat"), heartbeat.encode_to_vec()).await;
     let evaluation = v1::Evaluation {
         method: "plain".into(),
@@ -160,13 +166,13 @@ async fn conversation(text: &str) -> Vec<(&'static str, Vec<u8>)> {
         notes: vec!["a note".into()],
         ..Default::default()
     };
-    let report = v1::ReportRequest { token, batch: Some(batch.clone()), incarnation };
+    let report = v1::ReportRequest { token, batch: Some(batch.clone()), incarnation, secret: secret() };
     say(&mut model, &mut calls, call(WORKERS, "Report"), report.encode_to_vec()).await;
     let outcome = Some(v1::complete_request::Outcome::Succeeded(v1::Succeeded {}));
     let batch = Some(v1::Batch { sequence: 1, log: b"end\n".to_vec(), ..Default::default() });
-    let complete = v1::CompleteRequest { token, batch, outcome, incarnation };
+    let complete = v1::CompleteRequest { token, batch, outcome, incarnation, secret: secret() };
     say(&mut model, &mut calls, call(WORKERS, "Complete"), complete.encode_to_vec()).await;
-    let leave = v1::LeaveRequest { worker_id: "w".into(), incarnation };
+    let leave = v1::LeaveRequest { worker_id: "w".into(), incarnation, secret: secret() };
     say(&mut model, &mut calls, call(WORKERS, "Leave"), leave.encode_to_vec()).await;
     let sweep = if text == COMMANDS { "s" } else { "t" };
     for (path, message) in users(sweep).into_iter().take(8) {

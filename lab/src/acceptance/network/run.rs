@@ -182,7 +182,8 @@ fn foreign_workers(head: &Host, host: &Host, access: &str) -> Result<()> {
         let told: Value = serde_json::from_str(&head.says(&["explain", &trial, "--json"]).ok()?).ok()?;
         told["token"].as_i64().filter(|_| told["state"] == "running")
     };
-    let token = wait::for_some(LIMIT, || running().map(Ok::<i64, anyhow::Error>)).context("no trial runs")??;
+    let token =
+        wait::for_some(LIMIT, || running().map(Ok::<i64, anyhow::Error>)).context("no trial runs")??;
     let workers: Value = serde_json::from_str(&head.says(&["workers", "--json"])?).context("no JSON")?;
     let worker = workers["workers"][0]["worker"].as_str().context("no worker")?;
     let address = format!("{HEAD}:{PORT}");
