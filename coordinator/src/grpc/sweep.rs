@@ -315,7 +315,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
-        let deed = Deed { action: "backup", sweep: None, detail: String::new() };
+        let deed = Deed::new("backup", None, String::new());
         self.0.store_for(&request).note_deed(deed).await.map_err(refused)?;
         let backup = self.0.store.backup().await.map_err(refused)?;
         tracing::info!("a user makes a backup");

@@ -70,6 +70,12 @@ pub struct Deed {
     pub detail: String,
 }
 
+impl Deed {
+    pub(crate) fn new(action: &'static str, sweep: Option<&str>, detail: String) -> Self {
+        Self { action, sweep: sweep.map(str::to_owned), detail }
+    }
+}
+
 /// What somebody did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {

@@ -1,16 +1,15 @@
-//! Commands about who may use the coordinator, and what the audit says of users' commands.
+//! Commands about who may use the coordinator.
 
 use std::time::Duration;
 
 use sortie_access::TokenDigest;
 use sortie_core::access::Role;
 
-use super::command::{Act, Change, Commit, Delete, Submit, Time};
+use super::change::{Change, Commit, Time};
 use crate::store::StoreError;
 use crate::store::access::{Deed, NewToken};
-use crate::store::admin::{self, PinRequest, TrialsRequest, WhichTrials};
-use crate::store::backend::{Release, Transaction};
-use crate::store::types::{SweepAction, TrialAction};
+use crate::store::admin;
+use crate::store::backend::Transaction;
 
 /// Stores a token.
 #[derive(Debug)]
@@ -52,7 +51,7 @@ impl Change for AddToken {
 
     fn deed(&self) -> Option<Deed> {
         let NewToken { name, role, .. } = &self.0;
-        Some(deed("create-token", None, format!("{name}, {role}")))
+        Some(Deed::new("create-token", None, format!("{name}, {role}")))
     }
 }
 
@@ -82,7 +81,7 @@ impl Change for RevokeToken {
     }
 
     fn deed(&self) -> Option<Deed> {
-        Some(deed("revoke-token", None, self.name.clone()))
+        Some(Deed::new("revoke-token", None, self.name.clone()))
     }
 }
 
@@ -99,7 +98,7 @@ impl Change for RotateToken {
     }
 
     fn deed(&self) -> Option<Deed> {
-        Some(deed("rotate-token", None, self.name.clone()))
+        Some(Deed::new("rotate-token", None, self.name.clone()))
     }
 }
 
@@ -117,78 +116,5 @@ impl Change for NoteDeed {
 
     fn deed(&self) -> Option<Deed> {
         Some(self.0.clone())
-    }
-}
-
-fn deed(action: &'static str, sweep: Option<&str>, detail: String) -> Deed {
-    Deed { action, sweep: sweep.map(str::to_owned), detail }
-}
-
-impl Submit {
-    pub(super) fn told(&self) -> Deed {
-        let (trials, combinations) = self.spec.sizes();
-        let detail = format!("{trials} trials, {combinations} combinations");
-        deed("submit", Some(&self.spec.name), detail)
-    }
-}
-
-impl Act {
-    pub(super) fn told(&self) -> Deed {
-        let (action, detail) = match &self.action {
-            SweepAction::Pause => ("pause", String::new()),
-            SweepAction::Resume => ("resume", String::new()),
-            SweepAction::Priority(priority) => ("priority", priority.to_string()),
-            SweepAction::Rename(new) => ("rename", format!("to {new}")),
-            SweepAction::Archive => ("archive", String::new()),
-            SweepAction::Unarchive => ("unarchive", String::new()),
-        };
-        deed(action, Some(&self.sweep), detail)
-    }
-}
-
-impl Delete {
-    pub(super) fn told(&self) -> Deed {
-        deed("delete", Some(&self.sweep), String::new())
-    }
-}
-
-impl TrialsRequest {
-    /// Of the first page only: an action of many pages is one deed.
-    pub(super) fn told(&self) -> Option<Deed> {
-        let action = match self.action {
-            TrialAction::Cancel => "cancel",
-            TrialAction::Retry => "retry",
-            TrialAction::Resume => "resume",
-        };
-        let detail = match &self.which {
-            WhichTrials::Page { from: 1.., .. } => return None,
-            WhichTrials::Page { filter, state, .. } => {
-                let state = state.map(|state| format!("trials that are {state}"));
-                let filter = Some(filter.to_string()).filter(|text| !text.is_empty());
-                state.into_iter().chain(filter).collect::<Vec<_>>().join(", ")
-            }
-            WhichTrials::Named(trials) => format!("{} trials by name", trials.len()),
-        };
-        Some(deed(action, Some(&self.sweep), detail))
-    }
-}
-
-impl Release {
-    pub(super) fn told(&self) -> Deed {
-        let whose = match self {
-            Self::Machine(machine) => format!("machine {machine}"),
-            Self::Kind(kind) => kind.to_string(),
-        };
-        deed("release", None, whose)
-    }
-}
-
-impl PinRequest {
-    pub(super) fn told(&self) -> Deed {
-        let Self { input, digest } = self;
-        match digest {
-            Some(digest) => deed("pin", None, format!("{input} {digest}")),
-            None => deed("unpin", None, input.to_string()),
-        }
     }
 }

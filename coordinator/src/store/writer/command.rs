@@ -9,6 +9,7 @@ use sortie_core::spec::SweepSpec;
 use tokio::sync::watch;
 
 use super::access_commands::{AddToken, KnowTokens, NoteDeed, RevokeToken, RotateToken};
+use super::change::{Change, Commit, Time};
 use crate::store::Limits;
 use crate::store::StoreError;
 use crate::store::access::Deed;
@@ -45,44 +46,6 @@ pub(crate) enum Command {
     /// Answered by the role of the new token.
     RotateToken(RotateToken, Reply<Role>),
     NoteDeed(NoteDeed, Reply<()>),
-}
-
-/// The time of a transaction, and how long a lease lasts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Time {
-    pub(super) now: Timestamp,
-    pub(super) lease: Duration,
-}
-
-/// A change that has a transaction of its own.
-#[tonic::async_trait]
-pub(super) trait Change: Sync {
-    /// What it gives.
-    type Done: Send;
-
-    /// Reads, decides and writes; the caller commits.
-    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<Self::Done, StoreError>;
-
-    /// How it is committed.
-    fn commit(_: &Self::Done) -> Commit {
-        Commit::Announced
-    }
-
-    /// What the audit says of it, if a user makes it and it changes something.
-    fn deed(&self) -> Option<Deed> {
-        None
-    }
-}
-
-/// How a change is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Commit {
-    /// Nothing changed: not at all.
-    Nothing,
-    /// No trial became free by it.
-    Quiet,
-    /// Other coordinators learn of it.
-    Announced,
 }
 
 /// Stores a worker, or notes that it is there again.

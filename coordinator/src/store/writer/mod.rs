@@ -4,7 +4,9 @@
 mod access_commands;
 mod background;
 mod batch_executor;
+mod change;
 mod command;
+mod deeds;
 mod serving;
 mod step_watch;
 mod task;

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch_executor::Outcomes;
-use super::command::{Act, Change, Command, Commit, Submit, Time};
+use super::change::{Change, Commit, Time};
+use super::command::{Act, Command, Submit};
 use super::writer_task::Writer;
 use crate::store::StoreError;
 use crate::store::backend::Transaction;

@@ -5,8 +5,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result, anyhow, ensure};
 use sortie_testkit::processes::Process;
 
-use super::hosts::{HEAD, Host};
-use super::run::PORT;
+use super::hosts::{HEAD, Host, PORT};
 use crate::coordinator::peak_memory_mib;
 
 /// How long each kind of flood lasts.

@@ -10,6 +10,8 @@ use sortie_testkit::processes::Process;
 
 /// Where the coordinator is: the first address of the network, on the bridge.
 pub const HEAD: &str = "10.77.0.1";
+/// Its port.
+pub const PORT: &str = "7070";
 
 /// Namespaces, which end with this value.
 #[derive(Debug)]

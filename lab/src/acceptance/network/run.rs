@@ -14,11 +14,9 @@ use sortie_testkit::wait;
 use super::super::descendants::DescendantKiller;
 use super::capture::Capture;
 use super::flood;
-use super::hosts::{HEAD, Host, Network, check_refusal};
+use super::hosts::{HEAD, Host, Network, PORT, check_refusal};
 use crate::programs::{ProgramOptions, Programs};
 
-/// The coordinator's port.
-pub const PORT: &str = "7070";
 /// That of somebody else's coordinator on the same host.
 const IMPOSTOR: &str = "7071";
 /// The longest that anything but a flood takes here.
