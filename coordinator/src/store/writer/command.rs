@@ -1,22 +1,18 @@
 //! What has a transaction of its own: what users do, and the writer's work in the background.
 
-use std::time::Duration;
-
 use sortie_core::access::Role;
-use sortie_core::job::Timestamp;
 use sortie_core::keys::{SweepKey, TrialKey};
 use sortie_core::spec::SweepSpec;
 use tokio::sync::watch;
 
 use super::access_commands::{AddToken, KnowTokens, NoteDeed, RevokeToken, RotateToken};
 use super::change::{Change, Commit, Time};
-use crate::store::Limits;
-use crate::store::StoreError;
 use crate::store::access::Deed;
 use crate::store::admin::{self, Chunk, PinDone, PinRequest, TrialsDone, TrialsRequest};
 use crate::store::backend::{Changes, Release, Transaction};
 use crate::store::request::Reply;
 use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialEvent, Worker};
+use crate::store::{Limits, StoreError};
 
 /// Trials that one transaction adds to a sweep.
 const EXPAND_TRIALS: u64 = 500;
