@@ -100,6 +100,11 @@ impl Identity {
         self.tokens.iter().map(|(&role, token)| (token.digest(), role)).collect()
     }
 
+    /// By which it is known: the SHA-256 of its CA's certificate.
+    pub fn digest(&self) -> TokenDigest {
+        TokenDigest::of(self.ca.trim())
+    }
+
     /// Whether an access file is of this identity.
     pub fn made(&self, file: &AccessFile) -> bool {
         file.ca.trim() == self.ca.trim()

@@ -92,15 +92,17 @@ impl State {
         Ok(path)
     }
 
-    /// Stores a new token for a role in the identity that has this CA, and in its access file. Whether there is such an identity here.
+    /// Stores a new token for a role in the identity that has this CA, and in its access file. Gives the one that was there; none if there is no
+    /// such identity here.
     ///
     /// # Errors
     /// [`AccessError`].
-    pub fn replace_token(&self, ca: &str, role: Role, token: &Token) -> Result<bool, AccessError> {
+    pub fn replace_token(&self, ca: &str, role: Role, token: &Token) -> Result<Option<Token>, AccessError> {
         let _lock = self.lock()?;
         let Some(identity) = self.identity()?.filter(|identity| identity.ca.trim() == ca.trim()) else {
-            return Ok(false);
+            return Ok(None);
         };
+        let old = identity.access(role, Vec::new()).token;
         let identity = identity.with_token(role, token.clone());
         private::write(&self.identity_file(), &identity.text())?;
         let path = self.access(role);
@@ -110,7 +112,7 @@ impl State {
         {
             private::write(&path, &AccessFile { token: token.clone(), ..file }.text())?;
         }
-        Ok(true)
+        Ok(Some(old))
     }
 
     /// Writes the addresses of a coordinator into the access files, if it claims them. Files that name a coordinator which runs stay as they
@@ -224,13 +226,14 @@ mod tests {
         let state = State::new(folder.path().to_owned());
         let token = Token::new().unwrap();
         let other = Identity::new().unwrap();
-        assert!(!state.replace_token(&other.ca, Role::Worker, &token).unwrap());
+        assert!(state.replace_token(&other.ca, Role::Worker, &token).unwrap().is_none());
         let identity = state.identity_or_new().unwrap();
-        assert!(!state.replace_token(&other.ca, Role::Worker, &token).unwrap());
+        assert!(state.replace_token(&other.ca, Role::Worker, &token).unwrap().is_none());
         drop(state.publish(&identity, &addresses("a:1"), true).unwrap());
         state.import_access(&other.access(Role::Reader, addresses("far:1"))).unwrap();
         for role in [Role::Worker, Role::Reader] {
-            assert!(state.replace_token(&identity.ca, role, &token).unwrap());
+            let old = identity.access(role, Vec::new()).token;
+            assert_eq!(state.replace_token(&identity.ca, role, &token).unwrap(), Some(old));
             let stored = state.identity().unwrap().unwrap();
             assert_eq!(stored.access(role, Vec::new()).token, token);
         }

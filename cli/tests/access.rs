@@ -214,7 +214,7 @@ fn tokens_are_made_expire_and_are_revoked() {
     let bare = user.says(&["token", "create", "--role", "operator", "--name", "bob"]);
     assert!(bare.starts_with("sortie_") && bare.trim().len() == 71, "{bare}");
     let list = user.says(&["token", "list"]);
-    assert!(!list.contains(&bare.trim()[..12]) && list.contains("ann     reader    valid"), "{list}");
+    assert!(!list.contains(&bare.trim()[..12]) && list.contains("ann       reader    valid"), "{list}");
     let brief = ["token", "create", "--role", "reader", "--name", "brief", "--expires", "1s", "--one-line"];
     let brief = user.says(&brief);
     user.says(&["token", "revoke", "ann"]);
@@ -240,7 +240,10 @@ fn tokens_are_made_expire_and_are_revoked() {
 #[test]
 fn a_rotated_token_reaches_workers_that_read_the_file_and_ends_no_attempt() {
     let user = User::new();
-    let sweep = "name = \"s\"\n[run]\ncommand = [\"sh\", \"-c\", \"sleep 4; echo '{\\\"step\\\": 1, \\\"domain\\\": \\\"a\\\", \\\"split\\\": \\\"out\\\", \\\"metrics\\\": {\\\"f\\\": 0.5}}'\", \"{x}\"]\n[grid]\nx = [1, 2]\n";
+    let metric = r#"{{"step": 1, "domain": "a", "split": "out", "metrics": {{"f": 0.5}}}}"#;
+    let sweep = format!(
+        "name = \"s\"\n[run]\ncommand = [\"sh\", \"-c\", '''sleep 4; echo '{metric}'''', \"{{x}}\"]\n[grid]\nx = [1, 2]\n"
+    );
     fs::write(user.folder.path().join("s.toml"), sweep).unwrap();
     let _coordinator = user.serve(&["--db", "a.db", "--lease", "3"]);
     user.says(&["submit", "s.toml"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sortie_access::TokenDigest;
 use sortie_core::access::{Caller, Role};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::store::{Store, StoreError, TokenState};
 
@@ -16,8 +16,20 @@ const READ_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(crate) struct Callers(RwLock<Arc<[Known]>>);
 
+/// How long a reading of the database may take.
+const READ_MAX: Duration = Duration::from_secs(5);
+/// Readings that fail one after the other before it is said.
+const FAILURES_SAID: u32 = 10;
+
 /// A token.
-type Known = (TokenDigest, Caller, TokenState);
+#[derive(Clone, Debug)]
+struct Known {
+    digest: TokenDigest,
+    caller: Caller,
+    state: TokenState,
+    /// When it ends by itself.
+    ends: Option<Instant>,
+}
 
 /// Why a token lets nobody in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +55,17 @@ pub(crate) enum NoCaller {
 impl Callers {
     /// Reads the database.
     pub(crate) async fn read(&self, store: &Store) -> Result<(), StoreError> {
-        let known = store.callers().await?.into();
+        let callers = tokio::time::timeout(READ_MAX, store.callers()).await;
+        let callers = callers.unwrap_or(Err(StoreError::NoAnswer(READ_MAX)))?;
+        let now = Instant::now();
+        let known = callers.into_iter().map(|(digest, caller, state, left)| Known {
+            digest,
+            caller,
+            state,
+            // What ends after years need not be judged before the next reading.
+            ends: left.and_then(|left| now.checked_add(left)),
+        });
+        let known = known.collect();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
     }
@@ -52,11 +74,17 @@ impl Callers {
     pub(crate) async fn follow(&self, store: &Store) {
         let mut ticks = tokio::time::interval(READ_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failures = 0;
         loop {
             ticks.tick().await;
-            // While the database is away nothing can be done with a token either.
-            if let Err(error) = self.read(store).await {
-                tracing::debug!(%error, "cannot read the tokens");
+            match self.read(store).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    if failures == FAILURES_SAID {
+                        tracing::warn!(%error, "cannot read the tokens: what is revoked elsewhere counts until it can");
+                    }
+                }
             }
         }
     }
@@ -65,15 +93,15 @@ impl Callers {
     pub(crate) fn of(&self, digest: &TokenDigest) -> Result<Caller, NoCaller> {
         let known = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
         // All are compared, so that the time says nothing about which one it is.
-        let found = known.iter().filter(|(known, ..)| known == digest);
-        match found.fold(None, |_, found| Some(found)) {
-            None => Err(NoCaller::Unknown),
-            Some((_, caller, TokenState::Valid)) => Ok(caller.clone()),
-            Some((_, caller, state)) => {
-                let name =
-                    if let Caller::Holder { name, .. } = caller { name.clone() } else { String::new() };
-                Err(NoCaller::Ended { name, state: *state })
-            }
+        let found = known.iter().filter(|known| known.digest == *digest);
+        let found = found.fold(None, |_, found| Some(found)).ok_or(NoCaller::Unknown)?;
+        let is_over = found.ends.is_some_and(|ends| ends <= Instant::now());
+        let state =
+            if found.state == TokenState::Valid && is_over { TokenState::Expired } else { found.state };
+        match (state, &found.caller) {
+            (TokenState::Valid, caller) => Ok(caller.clone()),
+            (state, Caller::Holder { name, .. }) => Err(NoCaller::Ended { name: name.clone(), state }),
+            (_, Caller::Anybody) => Err(NoCaller::Unknown),
         }
     }
 
@@ -91,8 +119,11 @@ impl Callers {
 impl Callers {
     /// Those of an identity, as they are at its first start.
     pub(crate) fn of_identity(identity: &sortie_access::Identity) -> Self {
-        let known = identity.digests().into_iter().map(|(digest, role)| {
-            (digest, Caller::Holder { name: role.to_string(), role }, TokenState::Valid)
+        let known = identity.digests().into_iter().map(|(digest, role)| Known {
+            digest,
+            caller: Caller::Holder { name: role.to_string(), role },
+            state: TokenState::Valid,
+            ends: None,
         });
         Self(RwLock::new(known.collect()))
     }

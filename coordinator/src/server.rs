@@ -108,7 +108,8 @@ impl Server {
         let door = door.transpose()?.map(Arc::new);
         let listener = Listener::bind(address, listener::Limits::of_this_process(), door.clone()).await;
         let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
-        let settings = Settings { lease: config.lease, limits: config.limits };
+        let identity = config.identity.as_ref().map(Identity::digest);
+        let settings = Settings { lease: config.lease, limits: config.limits, identity };
         let store = Arc::new(Store::open(&config.database, &config.options, settings).await?);
         if let Some(identity) = &config.identity {
             let own = identity.digests();

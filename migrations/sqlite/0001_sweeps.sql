@@ -232,6 +232,7 @@ CREATE TABLE tokens (
     digest     TEXT PRIMARY KEY,           -- SHA-256 of the token, 64 hexadecimal digits
     name       TEXT NOT NULL,
     role       TEXT NOT NULL CHECK (role IN ('operator', 'worker', 'reader')),
+    identity   TEXT,                       -- SHA-256 of the CA of the identity that made it for itself; NULL: a user made it
     created_ms INTEGER NOT NULL,
     expires_ms INTEGER,                     -- NULL: it is valid until it is revoked
     revoked_ms INTEGER

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::{Span, SpanRelativeTo};
 use sortie_access::{AccessFile, Token};
 use sortie_analysis::TokenList;
@@ -10,6 +10,9 @@ use sortie_core::access::Role;
 
 use crate::connection::{AccessClient, Connection};
 use crate::{folders, output, rows};
+
+/// How long an old token stays valid at least where programs take up its successor from a file.
+const TAKEN_UP: Duration = Duration::from_secs(10);
 
 /// Tokens of a coordinator: each has a name and a role, and lets its holder in until it expires or is revoked.
 ///
@@ -74,7 +77,7 @@ pub struct RevokeArguments {
 pub struct RotateArguments {
     /// Their name.
     name: String,
-    /// How long the old ones stay valid, such as 7d or 0s.
+    /// How long the old ones stay valid, such as 7d; ten seconds at least where the new one is stored.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration)]
     overlap: Duration,
     #[command(flatten)]
@@ -112,19 +115,31 @@ async fn rotate(arguments: &RotateArguments, connection: &Connection) -> Result<
     let RotateArguments { name, overlap, form } = arguments;
     let token = Token::new()?;
     let mut client = AccessClient::connect(connection).await?;
-    let role: Role = client.rotate(name, token.digest(), *overlap).await?.parse()?;
-    // Its own tokens have the names of their roles.
-    let is_own = name.parse() == Ok(role);
-    let used = connection.access_file(Role::Operator).ok();
-    let stored = match used.filter(|_| is_own) {
-        Some(used) => folders::access().replace_token(&used.ca, role, &token).context(
-            "the new token is lost, and the old one ends after the overlap: rotate again once this is mended",
-        )?,
-        None => false,
+    // A coordinator's own tokens have the names of their roles. Where this user's coordinators use it, the new one is stored before the old one
+    // ends: whatever happens in between, the next start of a coordinator knows it.
+    let own: Option<Role> = name.parse().ok();
+    let replaced = match own {
+        Some(role) => {
+            folders::access().replace_token(&connection.access_file(Role::Operator)?.ca, role, &token)?
+        }
+        None => None,
     };
-    if stored {
+    // Programs that run take up the new one when the old one is refused.
+    let overlap = if replaced.is_some() { (*overlap).max(TAKEN_UP) } else { *overlap };
+    let rotated = client.rotate(name, token.digest(), overlap).await;
+    let role: Role = match (rotated, own, &replaced) {
+        (Err(error), Some(role), Some(old)) => {
+            folders::access().replace_token(&connection.access_file(Role::Operator)?.ca, role, old)?;
+            return Err(error.into());
+        }
+        (rotated, ..) => rotated?.parse()?,
+    };
+    if replaced.is_some() {
         let file = folders::access().access(role);
-        output::note(&format!("stored in this user's identity and in {}", file.display()));
+        output::note(&format!(
+            "stored in this user's identity and in {}; coordinators of other databases know it when they start again",
+            file.display()
+        ));
         if !form.file && !form.one_line {
             return Ok(());
         }

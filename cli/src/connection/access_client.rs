@@ -20,7 +20,8 @@ impl AccessClient {
     /// As [`Client::connect`].
     pub async fn connect(connection: &Connection) -> Answer<Self> {
         drop(Client::connect(connection).await?);
-        Ok(Self(AccessServiceClient::new(connection.target(Role::Operator)?.connect().await?)))
+        let service = AccessServiceClient::new(connection.target(Role::Operator)?.connect().await?);
+        Ok(Self(service.max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX)))
     }
 
     /// Stores a token.

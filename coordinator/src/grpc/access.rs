@@ -32,6 +32,7 @@ impl v1::access_service_server::AccessService for AccessApi {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        refuse_anybody(&request)?;
         let store = self.0.store_for(&request);
         let v1::CreateTokenRequest { digest, name, role, lasts_ms } = request.into_inner();
         let role = role.parse().map_err(|error| invalid(wrong("role", &error)))?;
@@ -60,6 +61,7 @@ impl v1::access_service_server::AccessService for AccessApi {
         &self,
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        refuse_anybody(&request)?;
         let store = self.0.store_for(&request);
         let name = read_name(request.into_inner().name)?;
         let tokens = store.revoke_token(&name).await.map_err(refused)?;
@@ -72,6 +74,7 @@ impl v1::access_service_server::AccessService for AccessApi {
         &self,
         request: Request<v1::RotateTokenRequest>,
     ) -> Result<Response<v1::RotateTokenResponse>, Status> {
+        refuse_anybody(&request)?;
         let store = self.0.store_for(&request);
         let v1::RotateTokenRequest { name, digest, overlap_ms } = request.into_inner();
         let (name, overlap) = (read_name(name)?, duration("overlap_ms", overlap_ms)?);
@@ -86,6 +89,16 @@ impl v1::access_service_server::AccessService for AccessApi {
         let count_max = u64::from(count_max.clamp(1, AUDIT_MAX));
         let entries = self.0.store.audit(before, count_max).await.map_err(refused)?;
         Ok(Response::new(v1::AuditResponse { entries: entries.into_iter().map(entry).collect() }))
+    }
+}
+
+/// What is stored here would count at every later coordinator of the database.
+fn refuse_anybody<T>(request: &Request<T>) -> Result<(), Status> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller::Holder { .. }) => Ok(()),
+        Some(Caller::Anybody) | None => Err(Status::failed_precondition(
+            "a coordinator that is --insecure asks for no tokens and makes none",
+        )),
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Limits;
-use super::limits::{HANDSHAKE_INTERVAL, HANDSHAKES_AT_ONCE, PACES_MAX, REFUSED_MAX};
+use super::limits::{HANDSHAKE_INTERVAL, HANDSHAKE_WAIT_MAX, HANDSHAKES_AT_ONCE, PACES_MAX, REFUSED_MAX};
 
 /// The connections of a listener.
 #[derive(Debug)]
@@ -101,7 +101,8 @@ impl Table {
         }
         let pace = self.paces.entry(address).or_insert(now);
         let turn = pace.checked_sub(HANDSHAKE_INTERVAL * HANDSHAKES_AT_ONCE).unwrap_or(now).max(now);
-        *pace = (*pace).max(now) + HANDSHAKE_INTERVAL;
+        // However many came, those that come when it is over wait no longer than a connection may.
+        *pace = ((*pace).max(now) + HANDSHAKE_INTERVAL).min(now + HANDSHAKE_WAIT_MAX);
         turn
     }
 
@@ -220,8 +221,12 @@ mod tests {
             assert_eq!(waits(far(1)), later * HANDSHAKE_INTERVAL);
         }
         assert_eq!((waits(far(2)), waits(NEAR)), (Duration::ZERO, Duration::ZERO));
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(waits(far(1)), Duration::from_secs(60));
+        for _ in 0..10_000 {
+            assert!(waits(far(1)) <= HANDSHAKE_WAIT_MAX);
+        }
+        // When the flood is over, so is the waiting.
+        tokio::time::advance(HANDSHAKE_WAIT_MAX).await;
+        assert_eq!(waits(far(1)), HANDSHAKE_WAIT_MAX);
     }
 
     #[tokio::test]

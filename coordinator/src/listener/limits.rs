@@ -32,6 +32,8 @@ pub(super) const HEAD_BYTES_MAX: u32 = 16 << 10;
 pub(super) const HANDSHAKE_INTERVAL: Duration = Duration::from_millis(5);
 /// Handshakes of one other machine that need not wait: a node's workers and commands that start together.
 pub(super) const HANDSHAKES_AT_ONCE: u32 = 128;
+/// The longest that a handshake waits for its turn: half of what a connection may take to its first request.
+pub(super) const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Machines whose pace is remembered, before those are forgotten that keep it.
 pub(super) const PACES_MAX: usize = 10_000;
 /// Requests without a valid token that one connection makes before it has to go: a program of ours ends at the first.

@@ -15,6 +15,8 @@ pub struct AccessToken {
     pub name: String,
     /// What it allows.
     pub role: Role,
+    /// Of the CA of the identity that made it for itself; none for one that a user made.
+    pub identity: Option<TokenDigest>,
     /// When it was stored.
     pub created: Timestamp,
     /// When it ends; none if it is valid until it is revoked.
@@ -59,6 +61,9 @@ pub struct NewToken {
     pub lasts: Option<Duration>,
 }
 
+/// Characters of a deed that are kept: a condition may be longer than anybody reads.
+const DETAIL_CHARS_MAX: usize = 500;
+
 /// What a user does, as the audit shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deed {
@@ -72,7 +77,8 @@ pub struct Deed {
 
 impl Deed {
     pub(crate) fn new(action: &'static str, sweep: Option<&str>, detail: String) -> Self {
-        Self { action, sweep: sweep.map(str::to_owned), detail }
+        let end = detail.char_indices().nth(DETAIL_CHARS_MAX).map_or(detail.len(), |(end, _)| end);
+        Self { action, sweep: sweep.map(str::to_owned), detail: detail[..end].to_owned() }
     }
 }
 

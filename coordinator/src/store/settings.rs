@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
+
 use crate::clock::Clock;
 
 /// How a coordinator treats its workers, and how much it stores.
@@ -13,6 +15,8 @@ pub struct Settings {
     pub lease: Duration,
     /// How much is stored at most.
     pub limits: Limits,
+    /// Of the CA of the coordinator's identity: tokens that other identities made for themselves do not count here.
+    pub identity: Option<TokenDigest>,
 }
 
 /// How much is stored at most: what goes beyond is refused by a line that names the limit.
@@ -55,7 +59,7 @@ impl Limits {
 impl Settings {
     /// Leases of this length, and the limits of a database of which nothing is said.
     pub const fn new(lease: Duration) -> Self {
-        Self { lease, limits: Limits::DEFAULT }
+        Self { lease, limits: Limits::DEFAULT, identity: None }
     }
 
     /// A worker that was last heard from longer ago is not counted on. Those that wait for trials are noted every ten seconds at least.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sortie_access::TokenDigest;
 use sortie_coordinator::store::{
-    Deed, NewToken, Store, StoreError, SubmitOptions, SweepAction, TokenState, TrialAction,
+    Deed, NewToken, Settings, Store, StoreError, SubmitOptions, SweepAction, TokenState, TrialAction,
 };
 use sortie_core::access::{Caller, Role};
 use sortie_core::filter::Filter;
@@ -97,6 +97,31 @@ pub async fn a_rotated_token_ends_after_the_overlap(f: Fixture) {
     store.rotate_token("ci", TokenDigest::of("f"), overlap).await.unwrap();
     let ci: Vec<_> = listed(store).await.split_off(3);
     assert_eq!(ci, [("ci".to_owned(), Valid, Some(20)), ("ci".to_owned(), Valid, Some(30))]);
+}
+
+pub async fn a_coordinators_own_tokens_count_for_its_identity_only(f: Fixture) {
+    let as_identity = |name: &str| Settings { identity: Some(TokenDigest::of(name)), ..SETTINGS };
+    let f = f.restart_with(as_identity("first")).await;
+    f.store.know_tokens(vec![token("a", "operator", Role::Operator)]).await.unwrap();
+    f.pass(1);
+    f.store.add_token(token("b", "ann", Role::Operator)).await.unwrap();
+    let reserved = said(f.store.add_token(token("c", "worker", Role::Worker)).await);
+    assert!(reserved.contains("the name of a coordinator's own token"), "{reserved}");
+    f.store.rotate_token("operator", TokenDigest::of("d"), Duration::from_secs(9)).await.unwrap();
+    let names = async |f: &Fixture| -> Vec<String> {
+        let tokens = f.store.tokens().await.unwrap().0;
+        tokens.into_iter().map(|token| token.name).collect()
+    };
+    assert_eq!(names(&f).await.len(), 3);
+    // Whoever has the old identity is nobody at a coordinator with a new one; what users made stays.
+    let f = f.restart_with(as_identity("second")).await;
+    assert_eq!(names(&f).await, ["ann"]);
+    f.pass(1);
+    f.store.know_tokens(vec![token("e", "operator", Role::Operator)]).await.unwrap();
+    assert_eq!(names(&f).await, ["ann", "operator"]);
+    assert_eq!(f.store.revoke_token("operator").await.unwrap(), 1);
+    let f = f.restart_with(as_identity("first")).await;
+    assert_eq!(f.store.revoke_token("operator").await.unwrap(), 2);
 }
 
 pub async fn what_users_do_stands_in_the_audit_with_who_did_it(f: Fixture) {

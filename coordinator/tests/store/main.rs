@@ -66,6 +66,7 @@ contract! {
     cases_access {
         tokens_are_stored_once_and_end_for_good,
         a_rotated_token_ends_after_the_overlap,
+        a_coordinators_own_tokens_count_for_its_identity_only,
         what_users_do_stands_in_the_audit_with_who_did_it,
     }
     cases_artifacts {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
 use sortie_core::access::{Role, token_name_fault};
 use sortie_core::job::Timestamp;
 
@@ -9,12 +10,16 @@ use crate::store::StoreError;
 use crate::store::access::{AccessToken, NewToken, TokenState};
 use crate::store::backend::Transaction;
 
+/// What a database has of tokens, as a coordinator of this identity sees it.
+type Identity = Option<TokenDigest>;
+
 /// Valid tokens of a database: a coordinator compares every request with all of them.
 const TOKENS_MAX: usize = 1_000;
 
 /// Stores a token. Repeated, it changes nothing.
 pub(crate) async fn add_token(
     new: &NewToken,
+    identity: Identity,
     now: Timestamp,
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
@@ -22,7 +27,12 @@ pub(crate) async fn add_token(
     if let Some(fault) = token_name_fault(name) {
         return Err(StoreError::Token(fault));
     }
-    let tokens = tx.tokens().await?;
+    if name.parse::<Role>().is_ok() {
+        return Err(StoreError::Token(format!(
+            "{name:?} is the name of a coordinator's own token; choose another one"
+        )));
+    }
+    let tokens = tx.tokens(identity).await?;
     let is_valid = |token: &&AccessToken| token.state(now) == TokenState::Valid;
     if let Some(token) = tokens.iter().find(|token| token.digest == *digest) {
         let is_same = token.name == *name && token.role == *role && is_valid(&token);
@@ -37,19 +47,25 @@ pub(crate) async fn add_token(
             "there is a token {name:?} already; choose another name, or `sortie token rotate {name}`"
         )));
     }
-    insert(&tokens, token(new, *lasts, now), now, tx).await
+    if tokens.iter().filter(is_valid).count() >= TOKENS_MAX {
+        return Err(StoreError::Token(format!(
+            "there are {TOKENS_MAX} valid tokens, which is the most; revoke one first"
+        )));
+    }
+    tx.insert_token(&token(new, *lasts, now)).await
 }
 
 /// Stores those of these tokens that were never stored: a coordinator's own, whose names may be taken by those of another identity.
 pub(crate) async fn know_tokens(
     new: &[NewToken],
+    identity: Identity,
     now: Timestamp,
     tx: &mut dyn Transaction,
 ) -> Result<u64, StoreError> {
-    let tokens = tx.tokens().await?;
+    let tokens = tx.tokens(identity).await?;
     let mut added = 0;
     for new in new.iter().filter(|new| !tokens.iter().any(|token| token.digest == new.digest)) {
-        insert(&tokens, token(new, new.lasts, now), now, tx).await?;
+        tx.insert_token(&AccessToken { identity, ..token(new, new.lasts, now) }).await?;
         added += 1;
     }
     Ok(added)
@@ -58,10 +74,11 @@ pub(crate) async fn know_tokens(
 /// Ends the valid tokens of a name. Gives how many there were.
 pub(crate) async fn revoke_token(
     name: &str,
+    identity: Identity,
     now: Timestamp,
     tx: &mut dyn Transaction,
 ) -> Result<u64, StoreError> {
-    let tokens = tx.tokens().await?;
+    let tokens = tx.tokens(identity).await?;
     let meant = valid(name, &tokens, now)?;
     let stays = |token: &&AccessToken| {
         token.role == Role::Operator && token.expires.is_none() && token.state(now) == TokenState::Valid
@@ -81,12 +98,13 @@ pub(crate) async fn revoke_token(
 /// it changes nothing. Gives its role.
 pub(crate) async fn rotate_token(
     name: &str,
-    digest: &sortie_access::TokenDigest,
+    digest: &TokenDigest,
     overlap: Duration,
+    identity: Identity,
     now: Timestamp,
     tx: &mut dyn Transaction,
 ) -> Result<Role, StoreError> {
-    let tokens = tx.tokens().await?;
+    let tokens = tx.tokens(identity).await?;
     if let Some(token) = tokens.iter().find(|token| token.digest == *digest && token.name == name) {
         return Ok(token.role);
     }
@@ -96,7 +114,8 @@ pub(crate) async fn rotate_token(
     };
     let lasts = newest.expires.map(|expires| expires.since(newest.created));
     let new = NewToken { digest: *digest, name: name.to_owned(), role: newest.role, lasts };
-    insert(&tokens, token(&new, lasts, now), now, tx).await?;
+    let new = AccessToken { identity: newest.identity, ..token(&new, lasts, now) };
+    tx.insert_token(&new).await?;
     for token in &meant {
         let ends = now.plus(overlap);
         let expires = Some(token.expires.map_or(ends, |expires| expires.min(ends)));
@@ -110,24 +129,11 @@ fn token(new: &NewToken, lasts: Option<Duration>, now: Timestamp) -> AccessToken
         digest: new.digest,
         name: new.name.clone(),
         role: new.role,
+        identity: None,
         created: now,
         expires: lasts.map(|lasts| now.plus(lasts)),
         revoked: None,
     }
-}
-
-async fn insert(
-    tokens: &[AccessToken],
-    new: AccessToken,
-    now: Timestamp,
-    tx: &mut dyn Transaction,
-) -> Result<(), StoreError> {
-    if tokens.iter().filter(|token| token.state(now) == TokenState::Valid).count() >= TOKENS_MAX {
-        return Err(StoreError::Token(format!(
-            "there are {TOKENS_MAX} valid tokens, which is the most; revoke one first"
-        )));
-    }
-    tx.insert_token(&new).await
 }
 
 /// The valid tokens of a name, at least one.

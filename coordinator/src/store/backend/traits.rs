@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
 use sortie_core::access::Caller;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::Member;
@@ -43,8 +44,8 @@ pub(crate) const VERIFIES: &str = "verify-";
 /// What is asked of tokens and of what users did.
 #[tonic::async_trait]
 pub(crate) trait AccessReads: Send + Sync {
-    /// All tokens, the oldest first.
-    async fn tokens(&self) -> Result<Vec<AccessToken>, StoreError>;
+    /// The tokens that users made, and those of an identity, the oldest first.
+    async fn tokens(&self, identity: Option<TokenDigest>) -> Result<Vec<AccessToken>, StoreError>;
     /// What users did, the newest first: entries with lower numbers than this, if it is one.
     async fn audit(&self, before: Option<i64>, count_max: u64) -> Result<Vec<AuditEntry>, StoreError>;
 }
@@ -274,8 +275,8 @@ pub(crate) trait Removal: Send {
 /// What a transaction reads and writes of tokens and of what users did.
 #[tonic::async_trait]
 pub(crate) trait Access: Send {
-    /// All tokens, to be changed: others that would change them wait.
-    async fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError>;
+    /// The tokens that users made, and those of an identity, to be changed: others that would change them wait.
+    async fn tokens(&mut self, identity: Option<TokenDigest>) -> Result<Vec<AccessToken>, StoreError>;
     /// Stores a token.
     async fn insert_token(&mut self, token: &AccessToken) -> Result<(), StoreError>;
     /// Stores when a token ends.

@@ -19,27 +19,29 @@ impl Store {
         store
     }
 
-    /// All tokens, the oldest first, and the time by which they end.
+    /// The tokens that users made and those of this coordinator, the oldest first, and the time by which they end.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn tokens(&self) -> Result<(Vec<AccessToken>, Timestamp), StoreError> {
-        let tokens = self.backend.tokens().await?;
+        let tokens = self.backend.tokens(self.settings.identity).await?;
         Ok((tokens, self.backend.now().await?))
     }
 
-    /// Whom each token lets in, and whether it still counts.
+    /// Whom each token lets in, whether it counts, and for how much longer if it ends by itself.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub(crate) async fn callers(&self) -> Result<Vec<(TokenDigest, Caller, TokenState)>, StoreError> {
-        let tokens = self.backend.tokens().await?;
+    pub(crate) async fn callers(
+        &self,
+    ) -> Result<Vec<(TokenDigest, Caller, TokenState, Option<Duration>)>, StoreError> {
+        let tokens = self.backend.tokens(self.settings.identity).await?;
         // Where none ends by itself, nobody has to ask what time it is.
         let ends = tokens.iter().any(|token| token.expires.is_some());
         let now = if ends { self.backend.now().await? } else { Timestamp(0) };
         let caller = |token: AccessToken| {
-            let state = token.state(now);
-            (token.digest, Caller::Holder { name: token.name, role: token.role }, state)
+            let (state, left) = (token.state(now), token.expires.map(|expires| expires.since(now)));
+            (token.digest, Caller::Holder { name: token.name, role: token.role }, state, left)
         };
         Ok(tokens.into_iter().map(caller).collect())
     }
@@ -50,7 +52,8 @@ impl Store {
     /// [`StoreError::Token`]: the name is none or taken, or there are too many.
     #[tracing::instrument(level = "debug", skip_all, fields(name = %token.name))]
     pub async fn add_token(&self, token: NewToken) -> Result<(), StoreError> {
-        self.command(|reply| Command::AddToken(AddToken(token), reply)).await
+        let identity = self.settings.identity;
+        self.command(|reply| Command::AddToken(AddToken(token, identity), reply)).await
     }
 
     /// Stores those of these tokens that were never stored. Gives how many.
@@ -59,7 +62,8 @@ impl Store {
     /// [`StoreError::Token`]: there are too many.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn know_tokens(&self, tokens: Vec<NewToken>) -> Result<u64, StoreError> {
-        self.command(|reply| Command::KnowTokens(KnowTokens(tokens), reply)).await
+        let identity = self.settings.identity;
+        self.command(|reply| Command::KnowTokens(KnowTokens(tokens, identity), reply)).await
     }
 
     /// Ends the tokens of a name. Gives how many there were.
@@ -68,8 +72,9 @@ impl Store {
     /// [`StoreError::UnknownAccessToken`]; [`StoreError::Token`] for the last one that may do this.
     #[tracing::instrument(level = "debug", skip_all, fields(%name))]
     pub async fn revoke_token(&self, name: &str) -> Result<u64, StoreError> {
+        let identity = self.settings.identity;
         let name = name.to_owned();
-        self.command(|reply| Command::RevokeToken(RevokeToken { name }, reply)).await
+        self.command(|reply| Command::RevokeToken(RevokeToken { name, identity }, reply)).await
     }
 
     /// Stores a token in the place of those of a name, which end after `overlap`. Gives its role. Repeated, it changes nothing.
@@ -83,7 +88,8 @@ impl Store {
         digest: TokenDigest,
         overlap: Duration,
     ) -> Result<Role, StoreError> {
-        let rotate = RotateToken { name: name.to_owned(), digest, overlap };
+        let identity = self.settings.identity;
+        let rotate = RotateToken { name: name.to_owned(), digest, overlap, identity };
         self.command(|reply| Command::RotateToken(rotate, reply)).await
     }
 

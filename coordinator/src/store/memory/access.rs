@@ -1,5 +1,6 @@
 //! Tokens of callers, and what users did.
 
+use sortie_access::TokenDigest;
 use sortie_core::access::Caller;
 use sortie_core::job::Timestamp;
 
@@ -10,8 +11,8 @@ use crate::store::backend::{Access, AccessReads};
 
 #[tonic::async_trait]
 impl Access for MemoryTransaction {
-    async fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError> {
-        Ok(self.tables.tokens.clone())
+    async fn tokens(&mut self, identity: Option<TokenDigest>) -> Result<Vec<AccessToken>, StoreError> {
+        Ok(seen(&self.tables.tokens, identity))
     }
 
     async fn insert_token(&mut self, token: &AccessToken) -> Result<(), StoreError> {
@@ -37,8 +38,8 @@ impl Access for MemoryTransaction {
 
 #[tonic::async_trait]
 impl AccessReads for Memory {
-    async fn tokens(&self) -> Result<Vec<AccessToken>, StoreError> {
-        Ok(self.tables.lock().await.tokens.clone())
+    async fn tokens(&self, identity: Option<TokenDigest>) -> Result<Vec<AccessToken>, StoreError> {
+        Ok(seen(&self.tables.lock().await.tokens, identity))
     }
 
     async fn audit(&self, before: Option<i64>, count_max: u64) -> Result<Vec<AuditEntry>, StoreError> {
@@ -47,4 +48,9 @@ impl AccessReads for Memory {
             tables.audit.iter().rev().filter(|entry| before.is_none_or(|before| entry.number < before));
         Ok(entries.take(usize::try_from(count_max).unwrap_or(usize::MAX)).cloned().collect())
     }
+}
+
+/// Those that a coordinator of an identity sees.
+fn seen(tokens: &[AccessToken], identity: Option<TokenDigest>) -> Vec<AccessToken> {
+    tokens.iter().filter(|token| token.identity.is_none() || token.identity == identity).cloned().collect()
 }

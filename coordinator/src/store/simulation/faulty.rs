@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sortie_access::TokenDigest;
 use sortie_core::access::Caller;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::Member;
@@ -188,8 +189,8 @@ impl Backend for FaultyBackend {
 
 #[tonic::async_trait]
 impl AccessReads for FaultyBackend {
-    async fn tokens(&self) -> Result<Vec<AccessToken>, StoreError> {
-        self.inner.tokens().await
+    async fn tokens(&self, identity: Option<TokenDigest>) -> Result<Vec<AccessToken>, StoreError> {
+        self.inner.tokens(identity).await
     }
     async fn audit(&self, before: Option<i64>, count_max: u64) -> Result<Vec<AuditEntry>, StoreError> {
         self.inner.audit(before, count_max).await
@@ -383,8 +384,8 @@ impl Removal for FaultyTransaction {
 
 #[tonic::async_trait]
 impl Access for FaultyTransaction {
-    async fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError> {
-        self.inner.tokens().await
+    async fn tokens(&mut self, identity: Option<TokenDigest>) -> Result<Vec<AccessToken>, StoreError> {
+        self.inner.tokens(identity).await
     }
     async fn insert_token(&mut self, token: &AccessToken) -> Result<(), StoreError> {
         self.inner.insert_token(token).await

@@ -1,10 +1,12 @@
 //! Tokens of callers, and what users did.
 
+use sortie_access::TokenDigest;
 use sortie_core::access::Caller;
 use sortie_core::job::Timestamp;
 
 use super::database::SqlBackend;
 use super::engine::{Arg, Row};
+use super::statements::Dialect;
 use super::transaction::{SqlTransaction, expect};
 use crate::store::StoreError;
 use crate::store::access::{AccessToken, AuditEntry, Deed};
@@ -12,12 +14,16 @@ use crate::store::backend::{Access, AccessReads};
 
 #[tonic::async_trait]
 impl Access for SqlTransaction {
-    async fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError> {
-        self.tx.fetch(self.sql().tokens_to_change, Vec::new()).await?.iter().map(token).collect()
+    async fn tokens(&mut self, identity: Option<TokenDigest>) -> Result<Vec<AccessToken>, StoreError> {
+        // On SQLite the transaction has locked the file. On Postgres new rows must wait, too.
+        if self.dialect == Dialect::Postgres {
+            self.tx.execute(self.sql().lock_tokens, Vec::new()).await?;
+        }
+        self.tx.fetch(self.sql().tokens, vec![text(identity)]).await?.iter().map(token).collect()
     }
 
     async fn insert_token(&mut self, token: &AccessToken) -> Result<(), StoreError> {
-        let AccessToken { digest, name, role, created, expires, revoked } = token;
+        let AccessToken { digest, name, role, identity, created, expires, revoked } = token;
         let args = vec![
             digest.to_string().into(),
             name.as_str().into(),
@@ -25,6 +31,7 @@ impl Access for SqlTransaction {
             created.0.into(),
             time(*expires),
             time(*revoked),
+            text(*identity),
         ];
         let touched = self.tx.execute(self.sql().insert_token, args).await?;
         expect("insertion of a token", touched, 1)
@@ -57,14 +64,18 @@ impl Access for SqlTransaction {
 
 #[tonic::async_trait]
 impl AccessReads for SqlBackend {
-    async fn tokens(&self) -> Result<Vec<AccessToken>, StoreError> {
-        self.fetch(self.sql().tokens, Vec::new()).await?.iter().map(token).collect()
+    async fn tokens(&self, identity: Option<TokenDigest>) -> Result<Vec<AccessToken>, StoreError> {
+        self.fetch(self.sql().tokens, vec![text(identity)]).await?.iter().map(token).collect()
     }
 
     async fn audit(&self, before: Option<i64>, count_max: u64) -> Result<Vec<AuditEntry>, StoreError> {
         let rows = self.fetch(self.sql().audit, vec![before.into(), count_max.into()]).await?;
         rows.iter().map(entry).collect()
     }
+}
+
+fn text(digest: Option<TokenDigest>) -> Arg {
+    digest.map(|digest| digest.to_string()).into()
 }
 
 fn time(time: Option<Timestamp>) -> Arg {
@@ -76,6 +87,7 @@ fn token(row: &Row) -> Result<AccessToken, StoreError> {
         digest: row.parsed("tokens", "digest")?,
         name: row.text("tokens", "name")?,
         role: row.parsed("tokens", "role")?,
+        identity: row.maybe_parsed("tokens", "identity")?,
         created: Timestamp(row.int("tokens", "created_ms")?),
         expires: row.maybe_int("tokens", "expires_ms")?.map(Timestamp),
         revoked: row.maybe_int("tokens", "revoked_ms")?.map(Timestamp),

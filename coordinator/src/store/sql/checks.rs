@@ -14,7 +14,7 @@ use crate::store::backend::Backend;
 use crate::store::database_url::{DatabaseUrl, Place};
 
 /// Statements that only Postgres is ever asked.
-const POSTGRES_ONLY: [&str; 4] = ["lock_trials", "not_durable", "now", "notify"];
+const POSTGRES_ONLY: [&str; 5] = ["lock_tokens", "lock_trials", "not_durable", "now", "notify"];
 /// Statements that only SQLite is ever asked.
 const SQLITE_ONLY: [&str; 3] = ["full", "normal", "note_time"];
 

@@ -86,9 +86,10 @@ statements! {
             AND (t.forgiven IS NULL OR a.token > t.forgiven) ORDER BY a.trial, w.machine";
     kept_on: &kept_on();
 
-    tokens: "SELECT digest, name, role, created_ms, expires_ms, revoked_ms FROM tokens ORDER BY created_ms, digest";
-    tokens_to_change: "SELECT digest, name, role, created_ms, expires_ms, revoked_ms FROM tokens ORDER BY created_ms, digest $lock(FOR UPDATE)";
-    insert_token: "INSERT INTO tokens (digest, name, role, created_ms, expires_ms, revoked_ms) VALUES ($1, $2, $3, $4, $5, $6)";
+    lock_tokens: "LOCK TABLE tokens IN SHARE ROW EXCLUSIVE MODE";
+    tokens: "SELECT digest, name, role, identity, created_ms, expires_ms, revoked_ms FROM tokens
+        WHERE identity IS NULL OR identity = $1 ORDER BY created_ms, digest";
+    insert_token: "INSERT INTO tokens (digest, name, role, created_ms, expires_ms, revoked_ms, identity) VALUES ($1, $2, $3, $4, $5, $6, $7)";
     update_token: "UPDATE tokens SET expires_ms = $2, revoked_ms = $3 WHERE digest = $1";
     insert_deed: "INSERT INTO audit (at_ms, name, role, action, sweep, detail) VALUES ($1, $2, $3, $4, $5, $6)";
     audit: "SELECT id, at_ms, name, role, action, sweep, detail FROM audit

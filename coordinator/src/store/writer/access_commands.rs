@@ -11,18 +11,19 @@ use crate::store::access::{Deed, NewToken};
 use crate::store::admin;
 use crate::store::backend::Transaction;
 
-/// Stores a token.
+/// Stores a token, at a coordinator of an identity, as the others here.
 #[derive(Debug)]
-pub(crate) struct AddToken(pub(crate) NewToken);
+pub(crate) struct AddToken(pub(crate) NewToken, pub(crate) Option<TokenDigest>);
 
 /// Stores a coordinator's own tokens, as far as they were never stored.
 #[derive(Debug)]
-pub(crate) struct KnowTokens(pub(crate) Vec<NewToken>);
+pub(crate) struct KnowTokens(pub(crate) Vec<NewToken>, pub(crate) Option<TokenDigest>);
 
 /// Ends the tokens of a name.
 #[derive(Debug)]
 pub(crate) struct RevokeToken {
     pub(crate) name: String,
+    pub(crate) identity: Option<TokenDigest>,
 }
 
 /// Stores a token in the place of those of a name, which end after a while.
@@ -31,6 +32,7 @@ pub(crate) struct RotateToken {
     pub(crate) name: String,
     pub(crate) digest: TokenDigest,
     pub(crate) overlap: Duration,
+    pub(crate) identity: Option<TokenDigest>,
 }
 
 /// Notes what a user does that changes nothing.
@@ -42,7 +44,7 @@ impl Change for AddToken {
     type Done = ();
 
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<(), StoreError> {
-        admin::add_token(&self.0, time.now, tx).await
+        admin::add_token(&self.0, self.1, time.now, tx).await
     }
 
     fn commit((): &()) -> Commit {
@@ -60,7 +62,7 @@ impl Change for KnowTokens {
     type Done = u64;
 
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<u64, StoreError> {
-        admin::know_tokens(&self.0, time.now, tx).await
+        admin::know_tokens(&self.0, self.1, time.now, tx).await
     }
 
     fn commit(added: &u64) -> Commit {
@@ -73,7 +75,7 @@ impl Change for RevokeToken {
     type Done = u64;
 
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<u64, StoreError> {
-        admin::revoke_token(&self.name, time.now, tx).await
+        admin::revoke_token(&self.name, self.identity, time.now, tx).await
     }
 
     fn commit(_: &u64) -> Commit {
@@ -90,7 +92,8 @@ impl Change for RotateToken {
     type Done = Role;
 
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<Role, StoreError> {
-        admin::rotate_token(&self.name, &self.digest, self.overlap, time.now, tx).await
+        let Self { name, digest, overlap, identity } = self;
+        admin::rotate_token(name, digest, *overlap, *identity, time.now, tx).await
     }
 
     fn commit(_: &Role) -> Commit {

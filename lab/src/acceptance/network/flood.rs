@@ -14,17 +14,22 @@ const SECONDS: &str = "20";
 const MEMORY_MAX_MIB: f64 = 200.0;
 const LEASE_MAX_MS: f64 = 100.0;
 
+/// The kinds of floods, and how often each must have been done to be one.
+const FLOODS: [(&str, f64); 4] =
+    [("idle", 1_000.0), ("slow", 100.0), ("handshakes", 500.0), ("halves", 100.0)];
+
 /// Runs each kind of flood.
 ///
 /// # Errors
 /// When a worker waits too long meanwhile, or the coordinator needs too much.
 pub fn run(coordinator: &Process, flooder: &Host, worker: &Host, access: &str) -> Result<()> {
-    for kind in ["idle", "slow", "handshakes", "halves"] {
+    for (kind, least) in FLOODS {
         let flooding = peer(flooder, kind, access);
         let probing = peer(worker, "probe", access);
         let (done, waited) = (result(flooding)?, result(probing)?);
         let memory = peak_memory_mib(coordinator.pid())?;
         println!("{kind}: {done:.0} times; lease p99 {waited} ms; {memory:.0} MiB at most");
+        ensure!(done >= least, "{kind}: done {done:.0} times only; {least} is no flood");
         ensure!(waited <= LEASE_MAX_MS, "{kind}: a lease takes {waited} ms; at most {LEASE_MAX_MS}");
         ensure!(memory <= MEMORY_MAX_MIB, "{kind}: {memory:.0} MiB; at most {MEMORY_MAX_MIB}");
     }

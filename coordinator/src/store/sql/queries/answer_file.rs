@@ -10,8 +10,8 @@ use crate::store::query::QueryRow;
 use crate::store::query_limits::QUERY_ROW_BYTES_MAX;
 use crate::store::query_wire::{row_of_wire, row_wire};
 
-/// The longest message: a row whose values are all bytes is twice as long in hexadecimal digits, and each value has some bytes of its own.
-const MESSAGE_BYTES_MAX: usize = 2 * QUERY_ROW_BYTES_MAX + (64 << 10);
+/// The longest message: a text of bytes that are none has three for each, and each value has some bytes of its own.
+const MESSAGE_BYTES_MAX: usize = 3 * QUERY_ROW_BYTES_MAX + (64 << 10);
 
 /// Where a query's answer is written. An error means that nobody reads it any more.
 #[derive(Debug)]
