@@ -242,7 +242,7 @@ fn a_rotated_token_reaches_workers_that_read_the_file_and_ends_no_attempt() {
     let user = User::new();
     let metric = r#"{{"step": 1, "domain": "a", "split": "out", "metrics": {{"f": 0.5}}}}"#;
     let sweep = format!(
-        "name = \"s\"\n[run]\ncommand = [\"sh\", \"-c\", '''sleep 4; echo '{metric}'''', \"{{x}}\"]\n[grid]\nx = [1, 2]\n"
+        "name = \"s\"\n[run]\ncommand = [\"sh\", \"-c\", '''sleep 6; echo '{metric}'''', \"{{x}}\"]\n[grid]\nx = [1, 2, 3]\n"
     );
     fs::write(user.folder.path().join("s.toml"), sweep).unwrap();
     let _coordinator = user.serve(&["--db", "a.db", "--lease", "3"]);
@@ -267,7 +267,7 @@ fn a_rotated_token_reaches_workers_that_read_the_file_and_ends_no_attempt() {
     worker.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(ended.success(), "{log}");
     let status: serde_json::Value = serde_json::from_str(&user.says(&["status", "--json"])).unwrap();
-    assert_eq!(status["sweeps"][0]["succeeded"], 2, "{log}");
+    assert_eq!(status["sweeps"][0]["succeeded"], 3, "{log}");
     let attempts = user.says(&["sql", "SELECT attempts FROM v_trials ORDER BY 1"]);
     assert!(!attempts.contains('2'), "an attempt was lost: {attempts}{log}");
     // Who has the old one only is out.

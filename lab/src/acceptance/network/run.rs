@@ -101,7 +101,7 @@ fn start_worker(head: &Host, host: &Host) -> Result<Process> {
 }
 
 fn sweep(head: &Host, name: &str, seconds: f64, trials: u32) -> Result<()> {
-    let metric = r#"echo '{"step": 1, "domain": "a", "split": "out", "metrics": {"accuracy": 0.5}}'"#;
+    let metric = r#"echo '{{"step": 1, "domain": "a", "split": "out", "metrics": {{"accuracy": 0.5}}}}'"#;
     let text = format!(
         "name = \"{name}\"\n[run]\ncommand = [\"sh\", \"-c\", '''sleep {seconds}; {metric}''', \"{name}\"]\n[grid]\nseeds = {trials}\n"
     );
