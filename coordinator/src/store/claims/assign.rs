@@ -17,7 +17,7 @@ use super::fitness::Fitness;
 use super::lease::{ClaimContext, lease};
 use crate::store::StoreError;
 use crate::store::attempts::{SweepInfo, UnitOfWork};
-use crate::store::backend::{OpenSweep, Transaction, WaitingTrial};
+use crate::store::backend::{OpenSweep, Transaction, WaitingTrial, WorkerRow};
 use crate::store::request::Answer;
 use crate::store::types::{Claim, Claimed};
 
@@ -74,18 +74,14 @@ pub(crate) async fn assign(
     let mut tried = BTreeMap::new();
     let mut answers = Vec::with_capacity(asked.len());
     for ((asked, sweeps), look_for) in asked.into_iter().zip(allocated).zip(look_for) {
-        let Some(worker) = asked.worker else {
-            answers.push(Err(StoreError::UnknownWorker(asked.claim.worker_id.clone())));
-            continue;
+        let worker = match asked.known_worker() {
+            Ok(worker) => worker,
+            Err(error) => {
+                answers.push(Err(error));
+                continue;
+            }
         };
-        if worker.secret != asked.claim.secret {
-            answers.push(Err(StoreError::OtherWorker(asked.claim.worker_id.clone())));
-            continue;
-        }
-        // Not at every claim: a claim that gets nothing should not write.
-        if worker.seen.plus(SEEN_INTERVAL) <= now {
-            unit.changes.seen.insert((asked.claim.worker_id.clone(), worker.secret), now);
-        }
+        note_sign_of_life(worker, now, unit);
         let mut leases = Vec::with_capacity(sweeps.len());
         for sweep in sweeps {
             let info = context.sweeps.get(sweep, 0, tx).await?;
@@ -272,4 +268,11 @@ async fn offer_checkpoints(
         lease.checkpoints = own.take(CHECKPOINTS_MAX).collect();
     }
     Ok(())
+}
+
+/// Notes that a worker asked. Not at every claim: one that gets nothing should not write.
+fn note_sign_of_life(worker: &WorkerRow, now: Timestamp, unit: &mut UnitOfWork) {
+    if worker.seen.plus(SEEN_INTERVAL) <= now {
+        unit.changes.seen.insert((worker.name.clone(), worker.secret), now);
+    }
 }

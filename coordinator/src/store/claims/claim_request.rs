@@ -9,13 +9,14 @@ use sortie_core::prerequisite::{PREREQUISITES_MAX, Prerequisite};
 use sortie_core::schedule::{Candidate, Request, Wanted};
 
 use super::fitness::Fitness;
+use crate::store::StoreError;
 use crate::store::backend::{OpenSweep, WorkerRow};
 use crate::store::types::Claim;
 
 /// A claim, and the facts that decide which trials it gets.
 pub(super) struct ClaimRequest<'a> {
     pub(super) claim: &'a Claim,
-    pub(super) worker: Option<&'a WorkerRow>,
+    worker: Option<&'a WorkerRow>,
     pub(super) request: Request,
     /// What is held against the worker's machine, and keeps some trials from it.
     faults: Vec<Fault>,
@@ -57,6 +58,16 @@ impl<'a> ClaimRequest<'a> {
             findings,
         };
         Self { claim, worker, request, faults: [quarantines, trials].concat(), now }
+    }
+
+    /// The worker that asks.
+    ///
+    /// # Errors
+    /// It is not registered, or whoever asks is another process.
+    pub(super) fn known_worker(&self) -> Result<&'a WorkerRow, StoreError> {
+        let name = || self.claim.worker_id.clone();
+        let worker = self.worker.ok_or_else(|| StoreError::UnknownWorker(name()))?;
+        if worker.secret == self.claim.secret { Ok(worker) } else { Err(StoreError::OtherWorker(name())) }
     }
 
     /// What the machine is on trial for, among these kinds of work.

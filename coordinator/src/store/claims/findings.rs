@@ -22,7 +22,7 @@ pub(super) fn quarantine_lacking(
     fitness: &mut Fitness,
     unit: &mut UnitOfWork,
 ) {
-    let Some(worker) = asked.worker else { return };
+    let Ok(worker) = asked.known_worker() else { return };
     let may_get = |candidate: &&Candidate| candidate.waiting > 0 && asked.request.may_run(candidate);
     for candidate in candidates.iter().filter(may_get) {
         let (Some(reason), Some(kind)) = (asked.request.lack(candidate), candidate.kinds.first()) else {
