@@ -74,13 +74,7 @@ pub(crate) async fn assign(
     let mut tried = BTreeMap::new();
     let mut answers = Vec::with_capacity(asked.len());
     for ((asked, sweeps), look_for) in asked.into_iter().zip(allocated).zip(look_for) {
-        let worker = match asked.known_worker() {
-            Ok(worker) => worker,
-            Err(error) => {
-                answers.push(Err(error));
-                continue;
-            }
-        };
+        let Ok(worker) = asked.known_worker().map_err(|error| answers.push(Err(error))) else { continue };
         note_sign_of_life(worker, now, unit);
         let mut leases = Vec::with_capacity(sweeps.len());
         for sweep in sweeps {
