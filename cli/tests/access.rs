@@ -233,7 +233,10 @@ fn tokens_are_made_expire_and_are_revoked() {
     let audit = user.says(&["audit"]);
     let lines: Vec<&str> = audit.lines().collect();
     assert!(lines[1].contains("operator  operator  cancel") && lines[2].contains("submit"), "{audit}");
-    assert!(audit.contains("create-token            ann, reader"), "{audit}");
+    assert!(
+        lines.iter().any(|line| line.contains("create-token") && line.contains("ann, reader")),
+        "{audit}"
+    );
     assert_eq!(user.says(&["audit", "s"]).lines().count(), 3);
 }
 
@@ -271,7 +274,7 @@ fn a_rotated_token_reaches_workers_that_read_the_file_and_ends_no_attempt() {
     let attempts = user.says(&["sql", "SELECT attempts FROM v_trials ORDER BY 1"]);
     assert!(!attempts.contains('2'), "an attempt was lost: {attempts}{log}");
     // Who has the old one only is out.
-    let worker = ["worker", "--devices", "cpu", "--exit-when-idle"];
+    let worker = ["worker", "--devices", "cpu", "--allow-commands", "--exit-when-idle"];
     let (code, said) = user.run(&worker, &[("SORTIE_ACCESS", old.trim())]);
     assert!(code == Some(1) && said.contains("has expired"), "{said}");
     // The next coordinator has the new one from the start.
@@ -296,7 +299,7 @@ fn over_http_a_token_is_asked_for_on_every_path_but_two() {
         answer.split(' ').nth(1).unwrap_or_default().to_owned()
     };
     let holder = format!("authorization: Bearer {}\r\n", token.trim());
-    let wrong = format!("authorization: Bearer {}0\r\n", &token.trim()[..70]);
+    let wrong = format!("authorization: Bearer {}\r\n", token.trim().replace(['5', 'a'], "7"));
     for (path, header, expected) in [
         ("/healthz", "", "200"),
         ("/readyz", "", "200"),

@@ -97,7 +97,8 @@ fn every_command_of_the_readme_runs_as_it_is_written() {
             continue;
         }
         let trials = world.json(&["trials", "pacs", "--json"]);
-        let line = line.replace("3f2a", trials["trials"][0]["trial"].as_str().unwrap());
+        let trial = trials["trials"][0]["trial"].as_str().unwrap();
+        let line = line.replace("3f2a", &format!("pacs/{}", &trial[..8]));
         run(&world, &line);
         // Its results are there when the next line asks for them.
         tell(&world);
