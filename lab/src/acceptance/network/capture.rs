@@ -44,7 +44,10 @@ impl Capture {
         self.process.wait_for_end(LIMIT)?;
         let (encrypted, other) =
             (count(&self.file, "tls")?, count(&self.file, "http || http2 || grpc || data")?);
-        let unreadable = count(&self.file, "tcp.len > 0 && !tls && !tcp.segment && !tcp.reassembled_in")?;
+        let unreadable = count(
+            &self.file,
+            "tcp.len > 0 && !tls && !tcp.segment && !tcp.reassembled_in && !tcp.analysis.retransmission",
+        )?;
         ensure!(encrypted > 100, "only {encrypted} packets are TLS");
         ensure!(other == 0 && unreadable == 0, "{other} packets are readable, {unreadable} are no TLS");
         let bytes = std::fs::read(&self.file).context("cannot read what was captured")?;
