@@ -166,7 +166,7 @@ fn refusals(
     }
     fs::write(
         other.home.join("sweep.toml"),
-        "name = \"x\"\n[run]\ncommand = [\"true\"]\n[grid]\nseeds = 1\n",
+        "name = \"x\"\n[run]\ncommand = [\"true\", \"{seed}\"]\n[grid]\nseeds = 1\n",
     )?;
     other.refused(
         &["submit", "sweep.toml"],
