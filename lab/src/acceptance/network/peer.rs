@@ -22,6 +22,9 @@ use crate::statistics::Percentiles;
 const IDLE: usize = 10_000;
 const SLOW: usize = 500;
 const HANDSHAKES: usize = 64;
+/// How soon what was closed is tried again. Ten thousand that come back at once would be a flood of another kind, of the system's own.
+const PAUSE: Duration = Duration::from_millis(10);
+const IDLE_PAUSE: Duration = Duration::from_secs(10);
 /// How often the probe asks.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -98,7 +101,7 @@ pub async fn run(options: &PeerOptions) -> Result<()> {
                     _ => keep(&address, Duration::from_millis(500)).await.is_ok(),
                 };
                 count.fetch_add(u64::from(is_done), Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(if kind == Kind::Idle { IDLE_PAUSE } else { PAUSE }).await;
             }
         });
     }
