@@ -185,11 +185,12 @@ async fn steal(target: &Target, worker: &str, token: i64) -> Result<()> {
 async fn probe(target: &Target, ends: Instant) -> Result<()> {
     let mut client = WorkerServiceClient::new(target.connect().await?);
     let secret = Token::new()?.reveal().to_owned();
-    let incarnation = client.register(registration("probe", &secret)).await?.into_inner().incarnation;
+    let worker_id = format!("probe-{}", std::process::id());
+    let incarnation = client.register(registration(&worker_id, &secret)).await?.into_inner().incarnation;
     let mut milliseconds = Vec::new();
     while Instant::now() < ends {
         let request = v1::LeaseRequest {
-            worker_id: "probe".to_owned(),
+            worker_id: worker_id.clone(),
             count_max: 1,
             sweep: "none".to_owned(),
             return_when_idle: true,
