@@ -126,13 +126,24 @@ async fn conversation(text: &str) -> Vec<(&'static str, Vec<u8>)> {
         ],
         lacks: Vec::new(),
     });
-    let lease =
-        v1::LeaseRequest { worker_id: "w".into(), count_max: 1, incarnation, findings, secret: secret(), ..Default::default() };
+    let lease = v1::LeaseRequest {
+        worker_id: "w".into(),
+        count_max: 1,
+        incarnation,
+        findings,
+        secret: secret(),
+        ..Default::default()
+    };
     let leased = say(&mut model, &mut calls, call(WORKERS, "Lease"), lease.encode_to_vec()).await;
     let leased = v1::LeaseResponse::decode(leased.as_slice()).expect("an answer");
     let token = leased.leases.first().expect("a lease").token;
     let progress = v1::Progress { token, step: 3, preparation: None };
-    let heartbeat = v1::HeartbeatRequest { worker_id: "w".into(), attempts: vec![progress], incarnation, secret: secret() };
+    let heartbeat = v1::HeartbeatRequest {
+        worker_id: "w".into(),
+        attempts: vec![progress],
+        incarnation,
+        secret: secret(),
+    };
     say(&mut model, &mut calls, call(WORKERS, "Heartbeat"), heartbeat.encode_to_vec()).await;
     let evaluation = v1::Evaluation {
         method: "plain".into(),
