@@ -118,6 +118,8 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .keep_alive_interval(limits::KEEPALIVE)
         .keep_alive_timeout(limits::KEEPALIVE)
         .max_concurrent_streams(limits::STREAMS_MAX)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_header_list_size(limits::HEAD_BYTES_MAX);
     builder
         .http1()

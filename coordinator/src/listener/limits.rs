@@ -25,6 +25,10 @@ const BODY_BYTES_MAX: usize = 4 * sortie_proto::MESSAGE_BYTES_MAX;
 pub(super) const BODY_BYTES_FREE: usize = 16 << 10;
 /// Requests that one connection runs at the same time. A worker has a long poll, its heartbeats, and a report for each slot.
 pub(super) const STREAMS_MAX: u32 = 256;
+/// Bytes that a request's body, and all bodies of a connection, may send before they are read: what waits for its turn is held here, for each of a
+/// thousand connections of one machine. A report is far smaller, and at 10 ms to the other end a large one still passes at 12 MB/s.
+pub(super) const STREAM_WINDOW: u32 = 128 << 10;
+pub(super) const CONNECTION_WINDOW: u32 = 128 << 10;
 /// Bytes of a request's head: ours have a path, a token and a few short headers.
 pub(super) const HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Handshakes of one other machine, in the long run: one costs about a millisecond of one core, so that a flood takes a fifth of it. Further ones
