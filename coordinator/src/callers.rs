@@ -12,14 +12,14 @@ use crate::store::{Store, StoreError, TokenState};
 /// How often the database is read. A token that another coordinator revoked counts no longer than about this.
 const READ_INTERVAL: Duration = Duration::from_millis(500);
 
-/// See the module.
-#[derive(Debug, Default)]
-pub(crate) struct Callers(RwLock<Arc<[Known]>>);
-
 /// How long a reading of the database may take.
 const READ_MAX: Duration = Duration::from_secs(5);
 /// Readings that fail one after the other before it is said.
 const FAILURES_SAID: u32 = 10;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Callers(RwLock<Arc<[Known]>>);
 
 /// A token.
 #[derive(Clone, Debug)]

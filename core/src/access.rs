@@ -15,7 +15,7 @@ pub enum Role {
 named!(Role, "role", { Operator => "operator", Worker => "worker", Reader => "reader" });
 
 /// The longest name of a token.
-pub const TOKEN_NAME_MAX: usize = 64;
+const TOKEN_NAME_MAX: usize = 64;
 
 /// Why a text cannot be the name of a token; none if it can.
 pub fn token_name_fault(name: &str) -> Option<String> {

@@ -128,7 +128,8 @@ async fn rotate(arguments: &RotateArguments, connection: &Connection) -> Result<
     let overlap = if replaced.is_some() { (*overlap).max(TAKEN_UP) } else { *overlap };
     let rotated = client.rotate(name, token.digest(), overlap).await;
     let role: Role = match (rotated, own, &replaced) {
-        (Err(error), Some(role), Some(old)) => {
+        // Where no answer came, it may be stored: then only the new one goes on.
+        (Err(error), Some(role), Some(old)) if !error.is_transient() => {
             folders::access().replace_token(&connection.access_file(Role::Operator)?.ca, role, old)?;
             return Err(error.into());
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_access::TokenDigest;
-use sortie_core::access::{Caller, TOKEN_NAME_MAX, token_name_fault};
+use sortie_core::access::Caller;
 use sortie_proto::{WireError, v1};
 use tonic::{Request, Response, Status};
 
@@ -37,7 +37,7 @@ impl v1::access_service_server::AccessService for AccessApi {
         let v1::CreateTokenRequest { digest, name, role, lasts_ms } = request.into_inner();
         let role = role.parse().map_err(|error| invalid(wrong("role", &error)))?;
         let lasts = lasts_ms.map(|lasts| duration("lasts_ms", lasts)).transpose()?;
-        let token = NewToken { digest: read_digest(&digest)?, name: read_name(name)?, role, lasts };
+        let token = NewToken { digest: read_digest(&digest)?, name, role, lasts };
         store.add_token(token.clone()).await.map_err(refused)?;
         tracing::info!(name = %token.name, %role, "a user created a token");
         self.reload().await?;
@@ -63,7 +63,7 @@ impl v1::access_service_server::AccessService for AccessApi {
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
         refuse_anybody(&request)?;
         let store = self.0.store_for(&request);
-        let name = read_name(request.into_inner().name)?;
+        let name = request.into_inner().name;
         let tokens = store.revoke_token(&name).await.map_err(refused)?;
         tracing::info!(%name, tokens, "a user revoked a token");
         self.reload().await?;
@@ -77,7 +77,7 @@ impl v1::access_service_server::AccessService for AccessApi {
         refuse_anybody(&request)?;
         let store = self.0.store_for(&request);
         let v1::RotateTokenRequest { name, digest, overlap_ms } = request.into_inner();
-        let (name, overlap) = (read_name(name)?, duration("overlap_ms", overlap_ms)?);
+        let overlap = duration("overlap_ms", overlap_ms)?;
         let role = store.rotate_token(&name, read_digest(&digest)?, overlap).await.map_err(refused)?;
         tracing::info!(%name, overlap_seconds = overlap.as_secs(), "a user rotated a token");
         self.reload().await?;
@@ -109,18 +109,6 @@ fn entry(entry: AuditEntry) -> v1::AuditEntry {
         Caller::Holder { name, role } => (name, role.to_string()),
     };
     v1::AuditEntry { number, at_ms: at.0, name, role, action, sweep: sweep.unwrap_or_default(), detail }
-}
-
-fn read_name(name: String) -> Result<String, Status> {
-    match token_name_fault(&name) {
-        // What is longer than any name is not repeated.
-        Some(_) if name.len() > TOKEN_NAME_MAX => {
-            let reason = format!("{} bytes; must have at most {TOKEN_NAME_MAX}", name.len());
-            Err(invalid(WireError::Value { field: "name", reason }))
-        }
-        Some(fault) => Err(Status::invalid_argument(fault)),
-        None => Ok(name),
-    }
 }
 
 fn read_digest(text: &str) -> Result<TokenDigest, Status> {
